@@ -1,0 +1,163 @@
+"""``relay config``: the settings, before the daemon has to refuse them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import rich_click as click
+
+from relay.cli import files, options, output
+
+if TYPE_CHECKING:
+    import pydantic
+
+    from relay import settings as settings_module
+
+EXAMPLE: Final = "relay.example.toml"
+"""In ``config/`` of the repository; beside this package in what is installed."""
+
+
+@click.group()
+def config() -> None:
+    """The settings: check, show, an example."""
+
+
+@config.command("check")
+@options.config
+def check(*, config_file: str | None) -> None:
+    """Say what is wrong with the configuration, or what it sets up.
+
+    \b
+    relay config check --config relay.toml
+    """
+    settings = files.load(files.path(config_file))
+    lines, problems = asyncio.run(_examine(settings))
+    for line in lines:
+        output.line(line)
+    if problems:
+        raise output.Unusable("\n".join(problems))
+    output.line("ok")
+
+
+async def _examine(settings: settings_module.Settings) -> tuple[list[str], list[str]]:
+    """What the settings set up, and what is wrong with it. Nothing is dialled or written."""
+    from relay.domain import errors
+    from relay.store import opening
+
+    lines: list[str] = []
+    problems: list[str] = []
+    try:
+        lines.append(f"store: {opening.sqlite_path(settings.store.url).absolute()}")
+    except errors.ConfigurationError as exc:
+        problems.append(str(exc))
+    lines += [f"upstreams.{name}: {upstream.base_url}" for name, upstream in settings.upstreams.items()]
+    if not settings.upstreams:
+        problems.append("no upstream is configured: add [upstreams.mindvideo] with its api_key")
+    try:
+        lines += await _destinations(settings, list(settings.destinations))
+    except errors.ConfigurationError:
+        # The first problem hides the others, so the network and each destination are asked about alone.
+        for names in ([], *([name] for name in settings.destinations)):
+            try:
+                lines += await _destinations(settings, names)
+            except errors.ConfigurationError as exc:
+                problems.append(str(exc))
+    return lines, list(dict.fromkeys(problems))
+
+
+async def _destinations(settings: settings_module.Settings, names: Sequence[str]) -> list[str]:
+    """A line about each named destination. Raises ``errors.ConfigurationError``."""
+    from relay import daemon
+    from relay.senders import opening
+
+    senders = await opening.open_senders(
+        [daemon.destination_config(settings, name) for name in names], daemon.network_config(settings)
+    )
+    try:
+        return [
+            f"destinations.{name}: {_kind(senders.services[name], settings.destinations[name])}, "
+            f"{senders.senders[name].address}"
+            for name in names
+        ]
+    finally:
+        await senders.aclose()
+
+
+def _kind(service: str, destination: settings_module.DestinationSettings) -> str:
+    """What a destination is sent as."""
+    scheme = destination.url.get_secret_value().partition(":")[0].lower()
+    if service == "signed webhook":
+        return service
+    if scheme in ("http", "https"):
+        return f"{service} through Apprise (recognised from its {scheme} URL)"
+    return f"{service} through Apprise"
+
+
+@config.command("show")
+@options.config
+def show(*, config_file: str | None) -> None:
+    """Print the settings in effect. Secrets are shown as ***."""
+    for line in _lines(files.load(files.path(config_file)), ()):
+        output.line(line)
+
+
+@config.command("example")
+def example() -> None:
+    """Print a configuration file with every setting explained.
+
+    \b
+    relay config example > relay.toml
+    """
+    click.echo(example_text(), nl=False)
+
+
+def example_text() -> str:
+    """The example file's text."""
+    package = Path(__file__).parent.parent
+    for place in (package / EXAMPLE, package.parent / "config" / EXAMPLE):
+        if place.is_file():
+            return place.read_text("utf-8")
+    raise output.Failed(f"{EXAMPLE} is not where relay was installed: install it again")
+
+
+def _lines(section: pydantic.BaseModel, path: tuple[str, ...]) -> Iterator[str]:
+    """``section`` as TOML: its values first, then the tables in it."""
+    import pydantic
+
+    tables: list[tuple[tuple[str, ...], pydantic.BaseModel, bool]] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, pydantic.BaseModel):
+            tables.append(((*path, name), value, False))
+        elif isinstance(value, dict):
+            tables += [((*path, name, key), inner, False) for key, inner in value.items()]
+        elif isinstance(value, list) and value and isinstance(value[0], pydantic.BaseModel):
+            tables += [((*path, name), inner, True) for inner in value]
+        elif value is None:
+            yield f"#{name} =  # not set"
+        elif name != "routes":
+            default = not field.is_required() and value == field.get_default(call_default_factory=True)
+            yield f"{name} = {_toml(value)}{'  # default' if default else ''}"
+    for place, inner, repeated in tables:
+        yield ""
+        yield f"[[{'.'.join(place)}]]" if repeated else f"[{'.'.join(place)}]"
+        yield from _lines(inner, place)
+
+
+def _toml(value: Any) -> str:
+    """One value, masked where it is secret."""
+    import pydantic
+
+    if isinstance(value, pydantic.SecretStr):
+        return '"***"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return json.dumps(str(value), ensure_ascii=False)

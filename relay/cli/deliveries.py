@@ -1,0 +1,126 @@
+"""``relay deliveries``: what was told to whom, what is still owed, and telling it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich_click as click
+
+from relay.cli import client, options, output
+from relay.domain import model
+
+
+@click.group()
+def deliveries() -> None:
+    """What was told to whom: list, look, redeliver."""
+
+
+@deliveries.command("ls")
+@click.option(
+    "--state", type=click.Choice(list(map(str, model.DeliveryState))), help="Only those in this state."
+)
+@click.option("--destination", metavar="NAME", help="Only those to this destination.")
+@click.option("--task", metavar="TASK", help="Only those about this task.")
+@options.page
+@options.as_json
+def ls(
+    *,
+    state: str | None,
+    destination: str | None,
+    task: str | None,
+    limit: int | None,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """List deliveries, the newest first.
+
+    \b
+    relay deliveries ls --state dead
+    """
+    params = {"state": state, "destination": destination, "task": task}
+    answer = client.ask("GET", "/deliveries", params=params | options.paging(limit, cursor))
+    options.show_list(
+        answer,
+        "deliveries",
+        headers=("DELIVERY", "TYPE", "TASK", "DESTINATION", "STATE", "ATTEMPTS", "REASON", "CREATED"),
+        row=_row,
+        as_json=as_json,
+    )
+
+
+def _row(delivery: Mapping[str, Any]) -> Sequence[object]:
+    return (
+        delivery.get("id"),
+        delivery.get("type"),
+        delivery.get("task_id"),
+        delivery.get("destination"),
+        delivery.get("state"),
+        delivery.get("attempts_made"),
+        delivery.get("reason"),
+        output.moment(delivery.get("created_at")),
+    )
+
+
+@deliveries.command("show")
+@click.argument("delivery")
+@options.as_json
+def show(*, delivery: str, as_json: bool) -> None:
+    """Show one delivery with its attempts."""
+    answer = client.ask("GET", f"/deliveries/{client.quoted(delivery)}")
+    if as_json:
+        output.line(answer.text.strip())
+        return
+    show_one(answer.json())
+
+
+def show_one(body: Mapping[str, Any]) -> None:
+    """A delivery and its attempts, for people."""
+    output.fields(
+        {
+            "delivery": body.get("id"),
+            "type": body.get("type"),
+            "task": body.get("task_id"),
+            "destination": body.get("destination"),
+            "state": body.get("state"),
+            "reason": body.get("reason"),
+            "next attempt": output.moment(body.get("next_attempt_at")),
+            "created": output.moment(body.get("created_at")),
+            "delivered": output.moment(body.get("delivered_at")),
+        }
+    )
+    attempts = body.get("attempts") or []
+    if attempts:
+        output.line()
+        output.table(
+            ("ATTEMPT", "STARTED", "TOOK", "OUTCOME", "REASON", "STATUS", "DETAIL"),
+            [_attempt(attempt) for attempt in attempts],
+            empty="no attempts",
+        )
+
+
+def _attempt(attempt: Mapping[str, Any]) -> Sequence[object]:
+    duration = attempt.get("duration_ms")
+    return (
+        attempt.get("number"),
+        output.moment(attempt.get("started_at")),
+        None if duration is None else f"{float(duration):.0f} ms",
+        attempt.get("outcome"),
+        attempt.get("reason"),
+        attempt.get("status_code"),
+        attempt.get("detail"),
+    )
+
+
+@deliveries.command("redeliver")
+@click.argument("deliveries", nargs=-1, required=True, metavar="DELIVERY...")
+def redeliver(*, deliveries: Sequence[str]) -> None:
+    """Tell it again, whatever became of it: due now, with a fresh budget of attempts.
+
+    \b
+    relay deliveries ls --state dead
+    relay deliveries redeliver msg_…
+    """
+    for delivery in deliveries:
+        body = client.ask("POST", f"/deliveries/{client.quoted(delivery)}/redeliver").json()
+        output.line(f"{output.clean(delivery)}  {output.clean(body.get('state'))}")

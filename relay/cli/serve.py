@@ -1,0 +1,26 @@
+"""``relay serve``: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import rich_click as click
+from click import exceptions
+
+from relay.cli import files, options
+
+
+@click.command()
+@options.config
+def serve(*, config_file: str | None) -> None:
+    """Run the daemon until it is told to stop.
+
+    SIGTERM or Ctrl-C lets what is in flight end first; a second one stops at once. Settings come from
+    the file, systemd credentials and the environment (RELAY_SERVER__PORT and so on).
+
+    \b
+    relay serve --config relay.toml
+    """
+    settings = files.load(files.path(config_file))
+    from relay import daemon, logs
+
+    logs.configure(level=settings.logs.level, style=settings.logs.format)
+    raise exceptions.Exit(daemon.run(settings))

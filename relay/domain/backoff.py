@@ -1,0 +1,95 @@
+"""When a failed send is tried again. Pure: the clock's reading and the rng are arguments.
+
+The default schedule is the example of Standard Webhooks: ten attempts over 75 h 35 min.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from relay.domain import errors, model
+
+if TYPE_CHECKING:
+    import random
+
+SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""Seconds before each attempt, counted from the attempt before it (Standard Webhooks 1.0.0)."""
+
+RETRY_AFTER_MAX: Final = 3600.0
+"""A peer may ask for at most an hour: longer waits are the schedule's business."""
+
+JITTER: Final = 0.1
+"""Up to a tenth is added to each delay, never taken away: a peer's Retry-After is a floor."""
+
+UNKNOWN_RETRIES_MAX: Final = 2
+"""How often an unknown outcome is tried again for chat and mail: nobody wants the same mail ten times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of a delivery after an attempt that did not deliver it.
+
+    ``next_attempt_at`` is set exactly when ``state`` is pending.
+    """
+
+    state: model.DeliveryState
+    outcome: model.Outcome
+    reason: str
+    next_attempt_at: float | None = None
+
+
+def after_failure(
+    failure: errors.SendError,
+    claim: model.Claim,
+    *,
+    schedule: Sequence[float],
+    limit_unknowns: bool,
+    now: float,
+    rng: random.Random,
+) -> Verdict:
+    """Decide about one failed attempt.
+
+    ``schedule`` holds a delay per attempt; its length is the budget. ``limit_unknowns`` says that
+    an unknown outcome may be repeated only ``UNKNOWN_RETRIES_MAX`` times (chat and mail; a webhook's
+    receiver recognises a duplicate by its id). ``claim`` counts without this attempt.
+    """
+    used = claim.attempts_made - claim.attempts_base + 1
+    outcome = {
+        errors.Decision.RETRY: model.Outcome.RETRY,
+        errors.Decision.DEAD: model.Outcome.DEAD,
+        errors.Decision.UNKNOWN: model.Outcome.UNKNOWN,
+    }[failure.decision]
+    dead = Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason=failure.reason)
+    if failure.decision is errors.Decision.DEAD or used >= len(schedule):
+        return dead
+    if (
+        failure.decision is errors.Decision.UNKNOWN
+        and limit_unknowns
+        and claim.unknowns_made >= UNKNOWN_RETRIES_MAX
+    ):
+        return Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason="unknown")
+    wait = delay(schedule[used], failure.retry_after, rng=rng)
+    return Verdict(
+        state=model.DeliveryState.PENDING, outcome=outcome, reason=failure.reason, next_attempt_at=now + wait
+    )
+
+
+def delay(scheduled: float, retry_after: float | None, *, rng: random.Random) -> float:
+    """Seconds to wait: the larger of schedule and Retry-After (capped), plus jitter.
+
+    >>> import random
+    >>> delay(5.0, None, rng=random.Random(1)) >= 5.0
+    True
+    """
+    asked = 0.0
+    if retry_after is not None and retry_after > 0:  # NaN compares false
+        asked = min(retry_after, RETRY_AFTER_MAX)
+    base = max(scheduled, asked)
+    return base + rng.uniform(0.0, JITTER * base)
+
+
+def restart(failures: int, *, base: float, cap: float) -> float:
+    """Seconds before something that failed ``failures`` times in a row (from 1) is tried again."""
+    return min(cap, base * 2.0 ** min(failures - 1, 30))

@@ -1,0 +1,67 @@
+"""Counters and gauges, in one registry. Names follow Prometheus' own advice; labels are bounded.
+
+Label values are configured names (upstream, destination) or short reasons from our own code, never
+anything that a peer wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+LOOP_RESTARTS: Final = Counter(
+    "relay_loop_restarts_total", "Loops that failed and were started again.", ["loop"], registry=REGISTRY
+)
+POLLS: Final = Counter(
+    "relay_polls_total",
+    "Looks at a task, by outcome: news, no_news or the reason of a failure.",
+    ["upstream", "outcome"],
+    registry=REGISTRY,
+)
+CHANGES: Final = Counter(
+    "relay_status_changes_total", "Status changes recorded.", ["upstream", "change"], registry=REGISTRY
+)
+ATTEMPTS: Final = Counter(
+    "relay_delivery_attempts_total",
+    "Attempts to tell a destination.",
+    ["destination", "outcome", "reason"],
+    registry=REGISTRY,
+)
+ATTEMPT_SECONDS: Final = Histogram(
+    "relay_delivery_attempt_seconds",
+    "Duration of an attempt.",
+    ["destination"],
+    registry=REGISTRY,
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30),
+)
+DELIVERY_SECONDS: Final = Histogram(
+    "relay_delivery_lag_seconds",
+    "From the recorded change to its delivery.",
+    ["destination"],
+    registry=REGISTRY,
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600, 86400),
+)
+TASKS_WATCHED: Final = Gauge(
+    "relay_tasks_watched", "Tasks being asked about.", ["upstream"], registry=REGISTRY
+)
+CREDENTIAL_PAUSED: Final = Gauge(
+    "relay_credential_paused",
+    "1 while the upstream refuses the credential.",
+    ["upstream"],
+    registry=REGISTRY,
+)
+DELIVERIES: Final = Gauge(
+    "relay_deliveries", "Deliveries not delivered, by state.", ["destination", "state"], registry=REGISTRY
+)
+OLDEST_DUE_SECONDS: Final = Gauge(
+    "relay_oldest_due_seconds", "Age of the oldest delivery that is due.", registry=REGISTRY
+)
+SUBMISSIONS: Final = Counter(
+    "relay_submissions_total",
+    "Creates forwarded, by outcome.",
+    ["upstream", "outcome"],
+    registry=REGISTRY,
+)

@@ -1,0 +1,300 @@
+"""Stands between Apprise's plugins and the network, inside a chat worker.
+
+It judges every address at the moment it is dialled, bounds what is read of an answer, never follows
+a redirect, and notes down what Apprise itself does not tell: status, Retry-After, the kind of
+failure, the SMTP code. It never notes a URL: for many services that is the secret.
+
+A worker runs one job at a time in one thread, so the notes are plain module state. Everything here
+changes the process it runs in for good: it must never be imported by the daemon.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import smtplib
+import socket
+import ssl
+import sys
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import requests
+import urllib3.exceptions
+import urllib3.util.ssl_
+
+from relay.senders import apprise_jobs, network
+
+ANSWER_BYTES_MAX: Final = 65536
+"""Of an answer this much is read; the services' own answers are below 10 kB."""
+
+ANSWERS_MAX: Final = 32
+"""Answers noted per send: one per target of the URL, as a rule one."""
+
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DIALLING: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+
+
+class Blocked(OSError):
+    """An address may not be dialled. An ``OSError``, so that plugins take it as a failed connection."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "address refused")
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one HTTP answer said."""
+
+    status: int
+    retry_after: str | None
+    date: str | None
+    word: str | None
+    asked: float | None
+    """Seconds that the body asks to wait (Telegram, Discord), or ``None``."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What was seen during one send; the first failure of each kind stays."""
+
+    answers: list[Answer] = field(default_factory=list)
+    fault: apprise_jobs.Fault | None = None
+    smtp_code: int | None = None
+    rule: network.Rule | None = None
+
+    def failed(self, fault: apprise_jobs.Fault) -> None:
+        """Note a failure on the way."""
+        self.fault = self.fault or fault
+
+    def deciding(self) -> Answer | None:
+        """The first answer that was not a success, else the last one."""
+        bad = (answer for answer in self.answers if not 200 <= answer.status < 300 or answer.word)
+        return next(bad, self.answers[-1] if self.answers else None)
+
+
+notes = Notes()
+
+
+def begin() -> Notes:
+    """Forget the last send; the new notes are filled while plugins run."""
+    global notes
+    notes = Notes()
+    return notes
+
+
+def install(surroundings: apprise_jobs.Surroundings) -> None:
+    """Put the guards in place, once per process."""
+    policy = network.AddressPolicy(surroundings.allow_private)
+    proxy = urllib.parse.urlsplit(surroundings.proxy) if surroundings.proxy else None
+    _guard_addresses(policy, proxy.hostname if proxy else None)
+    _guard_http(policy, surroundings.ca_pem)
+    _guard_smtp()
+    if surroundings.ca_pem:
+        _trust(surroundings.ca_pem)
+
+
+def _guard_addresses(policy: network.AddressPolicy, proxy_host: str | None) -> None:
+    """Judge names when they are resolved and addresses when they are dialled.
+
+    The audit hook sees every connect of Python code, whoever makes it. The proxy is the operator's
+    own and is not judged.
+    """
+    resolve = socket.getaddrinfo
+    proxy_addresses: set[str] = set()
+
+    def refuse(rule: network.Rule) -> None:
+        notes.rule = notes.rule or rule
+        raise Blocked
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        found = resolve(host, *args, **kwargs)
+        addresses = [str(info[4][0]) for info in found]
+        if proxy_host is not None and host == proxy_host:
+            proxy_addresses.update(addresses)
+        elif (rule := policy.refusal_of_any(addresses)) is not None:
+            refuse(rule)
+        return found
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        if event not in _DIALLING or args[1] is None:
+            return
+        # Unix sockets have a path here, and a name that nobody resolved cannot be judged.
+        address = str(args[1][0]) if isinstance(args[1], tuple) else ""
+        if address not in proxy_addresses and (rule := policy.refusal(address)) is not None:
+            refuse(rule)
+
+    socket.getaddrinfo = getaddrinfo
+    sys.addaudithook(audit)
+
+
+def _guard_http(policy: network.AddressPolicy, ca_pem: str | None) -> None:
+    adapter = requests.adapters.HTTPAdapter
+    original_send: Callable[..., requests.Response] = adapter.send
+    original_verify: Callable[..., None] = adapter.cert_verify
+
+    def send(self: Any, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if notes.answers and notes.answers[-1].status in (429, 503):
+            # Discord's plugin would send again at once: waiting is the dispatcher's business.
+            raise requests.ConnectionError("asked to slow down")
+        if kwargs.get("proxies"):
+            # The proxy resolves names; an address that is spelled out is judged here.
+            spelled = network.literal(urllib.parse.urlsplit(str(request.url)).hostname or "")
+            if spelled is not None and (rule := policy.refusal(spelled)) is not None:
+                notes.rule = notes.rule or rule
+                raise requests.ConnectionError("address refused")
+        request.headers["Accept-Encoding"] = "identity"
+        try:
+            response = original_send(self, request, **{**kwargs, "stream": True})
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            notes.failed(http_fault(error))
+            raise
+        content = _read(response)
+        response._content = content
+        response._content_consumed = True
+        response.close()
+        if len(notes.answers) < ANSWERS_MAX:
+            notes.answers.append(_answer(response, content))
+        return response
+
+    def cert_verify(self: Any, conn: Any, url: str, *args: Any, **kwargs: Any) -> None:
+        original_verify(self, conn, url, *args, **kwargs)
+        if not url.lower().startswith("https:"):
+            return
+        context = urllib3.util.ssl_.create_urllib3_context()
+        context.load_verify_locations(cadata=ca_pem)
+        conn.conn_kw["ssl_context"] = context
+
+    adapter.send = send  # type: ignore[method-assign, assignment]
+    if ca_pem:
+        adapter.cert_verify = cert_verify  # type: ignore[method-assign]
+    requests.Session.get_redirect_target = lambda self, resp: None  # type: ignore[method-assign]
+
+
+def _read(response: requests.Response) -> bytes:
+    """The first bytes of the body, undecoded. A body that breaks off does not undo the status."""
+    try:
+        return bytes(response.raw.read(ANSWER_BYTES_MAX, decode_content=False))
+    except TimeoutError:
+        notes.failed(apprise_jobs.Fault.TIMEOUT)
+    except urllib3.exceptions.ReadTimeoutError:
+        notes.failed(apprise_jobs.Fault.TIMEOUT)
+    except (OSError, urllib3.exceptions.HTTPError):
+        notes.failed(apprise_jobs.Fault.CONNECTION_LOST)
+    return b""
+
+
+def _answer(response: requests.Response, content: bytes) -> Answer:
+    body: object = None
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        text = content[:65].decode("ascii", "replace").strip()
+        body = {"error": text} if response.status_code >= 400 else None
+    members: dict[str, Any] = body if isinstance(body, dict) else {}
+    word = members.get("error")
+    # Only a body that says so itself makes an error of a 2xx answer.
+    failed = response.status_code >= 400 or members.get("ok") is False
+    parameters = members.get("parameters")
+    asked = (parameters if isinstance(parameters, dict) else members).get("retry_after")
+    return Answer(
+        status=response.status_code,
+        retry_after=response.headers.get("Retry-After"),
+        date=response.headers.get("Date"),
+        word=word if failed and isinstance(word, str) and _WORD.fullmatch(word) else None,
+        asked=asked if isinstance(asked, (int, float)) and not isinstance(asked, bool) else None,
+    )
+
+
+def http_fault(error: BaseException) -> apprise_jobs.Fault:
+    """What kind of failure an exception of requests is.
+
+    The outer exceptions are vague (a refused connection, a failed lookup and a reset are all
+    ``ConnectionError``), so what they wrap is looked at too.
+    """
+    causes = list(_causes(error))
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if among(requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError):
+        return apprise_jobs.Fault.TLS_FAILED
+    if among(urllib3.exceptions.NameResolutionError, socket.gaierror):
+        return apprise_jobs.Fault.DNS_FAILED
+    if among(requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
+        # urllib3's error of a failed connection inherits from its timeout.
+        if among(urllib3.exceptions.NewConnectionError):
+            return apprise_jobs.Fault.CONNECT_FAILED
+        return apprise_jobs.Fault.CONNECT_TIMEOUT
+    if among(requests.exceptions.ProxyError):
+        return apprise_jobs.Fault.PROXY_FAILED
+    if among(requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        return apprise_jobs.Fault.TIMEOUT
+    if among(urllib3.exceptions.NewConnectionError, ConnectionRefusedError):
+        return apprise_jobs.Fault.CONNECT_FAILED
+    return apprise_jobs.Fault.CONNECTION_LOST
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """``error`` and everything it wraps, as cause, context, argument or urllib3's ``reason``."""
+    found: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue and len(found) < 32:
+        item = queue.pop()
+        if isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            queue += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
+    return found
+
+
+def _guard_smtp() -> None:
+    """Note how the four steps of a mail end; before ``sendmail`` nothing can have been delivered."""
+    for step in ("connect", "starttls", "login", "sendmail"):
+        setattr(smtplib.SMTP, step, _watched(getattr(smtplib.SMTP, step), sending=step == "sendmail"))
+
+
+def _watched(step: Callable[..., Any], *, sending: bool) -> Callable[..., Any]:
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = step(*args, **kwargs)
+        except (OSError, smtplib.SMTPException) as error:
+            _note_smtp(error, sending=sending)
+            raise
+        if sending and result:
+            notes.smtp_code = notes.smtp_code or min(code for code, _ in result.values())
+        return result
+
+    return watched
+
+
+def _note_smtp(error: Exception, *, sending: bool) -> None:
+    code: object = getattr(error, "smtp_code", None)
+    if isinstance(error, smtplib.SMTPRecipientsRefused) and error.recipients:
+        code = min(code for code, _ in error.recipients.values())
+    if isinstance(code, int) and 400 <= code < 600:
+        notes.smtp_code = notes.smtp_code or code
+    elif isinstance(error, ssl.SSLError):
+        notes.failed(apprise_jobs.Fault.TLS_FAILED)
+    elif isinstance(error, socket.gaierror):
+        notes.failed(apprise_jobs.Fault.DNS_FAILED)
+    elif sending:
+        slow = isinstance(error, TimeoutError)
+        notes.failed(apprise_jobs.Fault.TIMEOUT if slow else apprise_jobs.Fault.CONNECTION_LOST)
+    else:
+        slow = isinstance(error, TimeoutError)
+        notes.failed(apprise_jobs.Fault.CONNECT_TIMEOUT if slow else apprise_jobs.Fault.CONNECT_FAILED)
+
+
+def _trust(ca_pem: str) -> None:
+    """Let contexts that plugins make themselves (SMTP) trust the private CA too."""
+    original = ssl.create_default_context
+
+    def create_default_context(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        context = original(*args, **kwargs)
+        context.load_verify_locations(cadata=ca_pem)
+        return context
+
+    ssl.create_default_context = create_default_context

@@ -1,0 +1,95 @@
+"""What the daemon and its chat workers say to each other: plain values, and the functions to call.
+
+Both sides import this module, so it imports neither Apprise nor an event loop. The functions run in
+a worker and import the rest there; the daemon only names them. Read ``apprise_worker.py`` next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from relay.senders import network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a worker must know of the network. ``ca_pem`` is PEM text, trusted beside the usual CAs."""
+
+    allow_private: tuple[str, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+    ca_pem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One message to one destination. ``limit`` is in seconds; the worker ends itself soon after."""
+
+    url: str = field(repr=False)
+    title: str
+    text: str
+    limit: float
+
+
+class Fault(StrEnum):
+    """What went wrong on the way, where no answer says it."""
+
+    DNS_FAILED = "dns_failed"
+    CONNECT_FAILED = "connect_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS_FAILED = "tls_failed"
+    PROXY_FAILED = "proxy_failed"
+    CONNECTION_LOST = "connection_lost"
+    TIMEOUT = "timeout"
+    """The peer took the request and did not answer in time."""
+    CRASHED = "crashed"
+    """The service's code in Apprise failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker saw of one send.
+
+    ``accepted`` is Apprise's own opinion. ``status_code``, ``retry_after``, ``date`` and ``word`` are
+    of the HTTP answer that decided: headers as they were sent, ``word`` the service's own short name
+    of its error. ``smtp_code`` is that of the refusal, ``rule`` the address rule that hit, ``problem``
+    says why the URL cannot be used at all. ``None`` means that there was no such thing.
+    """
+
+    accepted: bool
+    status_code: int | None = None
+    smtp_code: int | None = None
+    retry_after: str | None = None
+    date: str | None = None
+    word: str | None = None
+    fault: Fault | None = None
+    rule: network.Rule | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What Apprise makes of a URL.
+
+    ``scheme`` is the service's, such as ``slack`` (for a service's own https address too), and
+    ``service`` its display name; both are ``None`` when Apprise does not know the URL. ``problem`` is
+    one line on why it cannot be used, without any part of the URL but scheme and argument names.
+    """
+
+    scheme: str | None = None
+    service: str | None = None
+    problem: str | None = None
+
+
+def prepare(surroundings: Surroundings) -> None:
+    """Make this process a worker: called once in each, before its first job."""
+    from relay.senders import apprise_worker
+
+    apprise_worker.prepare(surroundings)
+
+
+def send(job: Job) -> Report:
+    """Send one message from this worker."""
+    from relay.senders import apprise_worker
+
+    return apprise_worker.send(job)

@@ -1,0 +1,79 @@
+"""What the engine knows of telling: the ``Sender`` protocol. Concrete senders are siblings.
+
+A sender is bound to one destination. It knows the URL and its secrets and shows neither. It is
+asked to tell one notification once: retries, pace and concurrency belong to the dispatcher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.domain import model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Seats that several senders share, because they share something scarce.
+
+    ``seats`` sends may be in flight at once, of which at most ``seats_hanging`` for destinations
+    whose last send used up its time limit.
+    """
+
+    name: str
+    seats: int
+    seats_hanging: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One notification, to be told once. ``attempt`` counts from 1."""
+
+    delivery_id: str
+    type: str
+    body: bytes
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The peer took it. ``status_code`` is HTTP's or SMTP's, or ``None`` where there is none."""
+
+    status_code: int | None = None
+    detail: str | None = None
+
+
+class Sender(Protocol):
+    """Tells one destination."""
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+
+    @property
+    def format(self) -> model.Format:
+        """What bodies it sends."""
+
+    @property
+    def address(self) -> str:
+        """Scheme and host, such as ``https://example.com`` or ``slack://``: all that may be shown."""
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which ``send`` has certainly returned or raised."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many sends to this destination may be in flight at once."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """The seats shared with other senders of the same kind."""
+
+    async def send(self, outgoing: Outgoing) -> Accepted:
+        """Tell it once.
+
+        Raises ``errors.SendError`` (with the decision) when it was not told or that is unknown.
+        Cancelling it stops the send; nothing of it goes on in the background.
+        """
+        ...

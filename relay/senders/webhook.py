@@ -1,0 +1,359 @@
+"""Sends signed webhooks: one POST of the stored bytes, signed anew for each attempt.
+
+Owns the aiohttp session that all webhook destinations share. Redirects are never followed, proxies
+and credentials never taken from the environment, and every address is judged when it is dialled
+(``network.py``). The status line decides; of the body at most ``ANSWER_BYTES_MAX`` is read, and none
+of a private peer's is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+import types
+import urllib.parse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import aiohttp.abc
+import yarl
+
+import relay
+from relay.domain import errors, model
+from relay.senders import base, network, signing, verdicts
+
+TIMEOUT: Final = 15.0
+"""Seconds until the status line, connecting included (Standard Webhooks advises 15–30 s)."""
+
+ANSWER_TIMEOUT: Final = 1.0
+"""Seconds for the body, once the status has decided."""
+
+ANSWER_BYTES_MAX: Final = 1024
+
+DETAIL_LENGTH_MAX: Final = 300
+"""Characters of an answer that are told: an attempt's detail has 500."""
+
+CONCURRENCY: Final = 8
+"""Sends in flight to one destination."""
+
+CONNECTIONS_PER_HOST_MAX: Final = 32
+"""Connections to one host, however many destinations live there."""
+
+CAPACITY: Final = base.Capacity(name="webhook", seats=256, seats_hanging=128)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one request got, filled in by aiohttp's tracing."""
+
+    reused: bool = False
+    sent: bool = False
+
+
+class JudgingResolver(aiohttp.abc.AbstractResolver):
+    """Resolves names and refuses those with an address that may not be dialled.
+
+    Remembers which names were private, because their answers are not kept.
+    """
+
+    def __init__(self, policy: network.AddressPolicy) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+        self._policy = policy
+        self._public = network.AddressPolicy()
+        self._private: set[str] = set()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """As aiohttp asks for it. Raises ``errors.AddressRefused``."""
+        results = await self._inner.resolve(host, port, family)
+        addresses = [result["host"] for result in results]
+        rule = self._policy.refusal_of_any(addresses)
+        if rule is not None:
+            raise network.refused(host, rule)
+        if self._public.refusal_of_any(addresses) is None:
+            self._private.discard(host)
+        else:
+            self._private.add(host)
+        return results
+
+    def private(self, host: str) -> bool:
+        """Whether ``host`` is an address, or was last resolved to one, that is not public."""
+        spelled = network.literal(host)
+        if spelled is not None:
+            return self._public.refusal(spelled) is not None
+        return host in self._private
+
+    async def close(self) -> None:
+        """Nothing is held."""
+        await self._inner.close()
+
+
+class WebhookClient:
+    """The session that webhook senders share. Make it inside a running loop; close it with ``aclose``."""
+
+    def __init__(
+        self,
+        policy: network.AddressPolicy,
+        *,
+        proxy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        connections_per_host_max: int = CONNECTIONS_PER_HOST_MAX,
+    ) -> None:
+        self.policy = policy
+        self.proxy = proxy
+        self.resolver = JudgingResolver(policy)
+        if proxy is None:
+            connector = aiohttp.TCPConnector(
+                resolver=self.resolver,
+                # Covers what no resolver sees: addresses spelled out in the URL.
+                socket_factory=self._socket,
+                limit=0,  # seats are the dispatcher's business
+                limit_per_host=connections_per_host_max,
+                ssl=tls or True,
+            )
+        else:
+            # Every connection goes to the operator's own proxy, which may well be private.
+            connector = aiohttp.TCPConnector(limit=0, ssl=tls or True)
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_tracing()],
+        )
+
+    def judge_spelled(self, host: str) -> None:
+        """Refuse an address that is spelled out, which a proxy would dial for us."""
+        spelled = network.literal(host)
+        if spelled is not None and (rule := self.policy.refusal(spelled)) is not None:
+            raise network.refused(host, rule)
+
+    def _socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
+        family, kind, proto, _, address = addr_info
+        rule = self.policy.refusal(str(address[0]))
+        if rule is not None:
+            raise network.refused(str(address[0]), rule)
+        return socket.socket(family=family, type=kind, proto=proto)
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent."""
+        await self.session.close()
+
+
+class WebhookSender:
+    """Tells one webhook. ``keys`` are the signing keys, newest first; ``url`` is a checked http(s) URL."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: yarl.URL,
+        keys: Sequence[bytes],
+        client: WebhookClient,
+        timeout: float = TIMEOUT,
+        concurrency: int = CONCURRENCY,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._url = url
+        self._keys = tuple(keys)
+        self._client = client
+        self._timeout = timeout
+        self._concurrency = concurrency
+        self._now = now
+        self._hidden = _secrets_in(url)
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self._name
+
+    @property
+    def format(self) -> model.Format:
+        """Standard Webhooks JSON."""
+        return model.Format.WEBHOOK
+
+    @property
+    def address(self) -> str:
+        """Scheme and host."""
+        return str(self._url.origin())
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds: until the status line, and for the rest of the answer."""
+        return self._timeout + ANSWER_TIMEOUT
+
+    @property
+    def concurrency(self) -> int:
+        """Sends in flight at once."""
+        return self._concurrency
+
+    @property
+    def capacity(self) -> base.Capacity:
+        """Sockets are plenty; what is shared is the daemon's one loop."""
+        return CAPACITY
+
+    async def send(self, outgoing: base.Outgoing) -> base.Accepted:
+        """POST it once; a kept-alive connection that turns out to be stale is replaced at once."""
+        if self._client.proxy is not None:
+            self._client.judge_spelled(self._url.host or "")
+        headers = self._headers(outgoing)
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(self._timeout):
+                try:
+                    response = await self._post(outgoing.body, headers, progress)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if not progress.reused:
+                        raise
+                    progress = _Progress()
+                    response = await self._post(outgoing.body, headers, progress)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._failure(error, progress) from None
+        excerpt = await self._excerpt(response)
+        return self._judge(response, excerpt)
+
+    def _headers(self, outgoing: base.Outgoing) -> dict[str, str]:
+        timestamp = int(self._now())
+        return {
+            "content-type": "application/json",
+            "user-agent": f"relay/{relay.__version__}",
+            "accept-encoding": "identity",
+            "webhook-id": outgoing.delivery_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signing.sign(self._keys, outgoing.delivery_id, timestamp, outgoing.body),
+        }
+
+    async def _post(
+        self, body: bytes, headers: dict[str, str], progress: _Progress
+    ) -> aiohttp.ClientResponse:
+        return await self._client.session.post(
+            self._url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._client.proxy,
+            trace_request_ctx=progress,
+        )
+
+    async def _excerpt(self, response: aiohttp.ClientResponse) -> str | None:
+        """The beginning of the body, or ``None`` where it is private, empty or not text.
+
+        Never raises: an answer that is too long, too slow or broken does not undo its status. One
+        that ended within bounds leaves the connection to be used again.
+        """
+        taken = bytearray()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                while len(taken) <= ANSWER_BYTES_MAX and not response.content.at_eof():
+                    taken += await response.content.read(ANSWER_BYTES_MAX + 1 - len(taken))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            taken.clear()
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+        if not taken or self._client.proxy is not None or self._client.resolver.private(self._url.host or ""):
+            return None
+        return self._cleaned(bytes(taken[:ANSWER_BYTES_MAX]))
+
+    def _cleaned(self, answer: bytes) -> str | None:
+        text = answer.decode("utf-8", "replace")
+        for secret in self._hidden:
+            text = text.replace(secret, "…")
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return text[:DETAIL_LENGTH_MAX] or None
+
+    def _judge(self, response: aiohttp.ClientResponse, excerpt: str | None) -> base.Accepted:
+        headers = response.headers
+        wait = verdicts.retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=self._now())
+        failure = verdicts.webhook(
+            response.status,
+            who=self._name,
+            location=headers.get("Location"),
+            retry_after=wait,
+            excerpt=excerpt,
+        )
+        if failure is not None:
+            raise failure
+        return base.Accepted(status_code=response.status, detail=excerpt)
+
+    def _failure(self, error: Exception, progress: _Progress) -> errors.SendError:
+        """The decision for a request that got no answer. Exceptions of aiohttp may show the URL."""
+        who, retry = self._name, errors.Decision.RETRY
+        if isinstance(error, TimeoutError):
+            decision = errors.Decision.UNKNOWN if progress.sent else retry
+            return errors.SendError(
+                f"{who}: no answer within {self._timeout:g} s", reason="timeout", decision=decision, hung=True
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return errors.SendError(f"{who}: its name cannot be resolved", reason="dns_failed")
+        if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+            return errors.SendError(
+                f"{who}: its TLS certificate or handshake is not acceptable", reason="tls_failed"
+            )
+        if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+            return errors.SendError(f"{who}: network.proxy does not connect to it", reason="proxy_failed")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return errors.SendError(f"{who}: it does not take connections", reason="connect_failed")
+        if isinstance(error, (aiohttp.ClientResponseError, ValueError)):
+            return errors.SendError(f"{who}: its answer is not HTTP", reason="bad_answer")
+        return errors.SendError(f"{who}: the connection broke off", reason="connection_lost")
+
+
+def parse_url(text: str) -> yarl.URL:
+    """An http(s) URL that can be posted to. Raises ``ValueError`` with one line that shows none of it."""
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("the URL holds blanks or control characters")
+    try:
+        url = yarl.URL(text)
+        host, port = url.host, url.port
+    except (ValueError, UnicodeError):
+        raise ValueError("the URL cannot be read: check its host and port") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("the URL of a webhook starts with https:// or http://")
+    if not host or port == 0:
+        raise ValueError("the URL names no host, or port 0")
+    spelled = network.literal(host)
+    if spelled is not None:
+        # 2130706433 and 0x7f.1 are addresses too; aiohttp takes them in their usual form only.
+        url = url.with_host(str(spelled))
+    return url.with_fragment(None)
+
+
+def _secrets_in(url: yarl.URL) -> tuple[str, ...]:
+    """Parts of the URL that a peer might echo: longest first."""
+    parts = {url.raw_path_qs, url.path_qs, url.raw_query_string, url.query_string, url.password or ""}
+    parts.update(urllib.parse.unquote(part) for part in re.split(r"[/?&=]", url.raw_path_qs))
+    return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Notes what exceptions do not tell: whether a connection was reused, and the request sent."""
+    config = aiohttp.TraceConfig()
+
+    async def reused(
+        session: aiohttp.ClientSession,
+        context: types.SimpleNamespace,
+        params: aiohttp.TraceConnectionReuseconnParams,
+    ) -> None:
+        context.trace_request_ctx.reused = True
+
+    async def sent(
+        session: aiohttp.ClientSession,
+        context: types.SimpleNamespace,
+        params: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        context.trace_request_ctx.sent = True
+
+    config.on_connection_reuseconn.append(reused)
+    config.on_request_headers_sent.append(sent)
+    return config

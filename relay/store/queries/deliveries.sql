@@ -1,0 +1,248 @@
+-- The outbox: notifications, deliveries, attempts. :rows is a JSON array of objects.
+--
+-- "state NOT IN ('delivered', 'superseded')" beside a state says nothing new to the reader; it is what lets
+-- the planner use the index over the few rows that are open.
+
+-- name: insert_notifications
+-- Add bodies that are not stored yet.
+INSERT INTO notifications (id, format, type, body)
+SELECT r.value->>'id', r.value->>'format', r.value->>'type', r.value->>'body'
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE TRUE
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_deliveries
+-- Add deliveries whose id is not stored yet; answers those that were added.
+INSERT INTO deliveries (
+    id, task, destination, type, notification, state, fence, leased_until,
+    attempts_made, attempts_base, unknowns_made, next_attempt_at, created_at
+)
+SELECT
+    r.value->>'id', r.value->>'task', r.value->>'destination', r.value->>'type', r.value->>'notification',
+    r.value->>'state', CAST(r.value->>'fence' AS BIGINT),
+    CAST(r.value->>'leased_until' AS DOUBLE PRECISION),
+    0, 0, 0,
+    CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
+    CAST(r.value->>'created_at' AS DOUBLE PRECISION)
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE TRUE
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: select_due
+-- What may be claimed of one destination, oldest due first; costs no more than the limit.
+SELECT
+    d.id, d.destination, d.type, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
+    d.created_at
+FROM (
+    SELECT * FROM deliveries
+    WHERE state = 'pending'
+        AND destination = CAST(:destination AS TEXT)
+        AND next_attempt_at <= CAST(:now AS DOUBLE PRECISION)
+    ORDER BY next_attempt_at, id
+    LIMIT CAST(:limit AS BIGINT)
+) AS d
+JOIN notifications AS n ON n.id = d.notification
+ORDER BY d.next_attempt_at, d.id;
+
+-- name: claim_deliveries
+-- Lease what was selected in the same transaction.
+UPDATE deliveries AS d
+SET
+    state = 'sending',
+    fence = CAST(r.value->>'fence' AS BIGINT),
+    leased_until = CAST(:leased_until AS DOUBLE PRECISION),
+    next_attempt_at = NULL
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE d.id = r.value->>'id';
+
+-- name: settle_deliveries
+-- Apply outcomes: a success whatever the lease, others under their own fence; answers the numbers.
+UPDATE deliveries
+SET
+    state = r.value->>'state',
+    leased_until = NULL,
+    attempts_made = deliveries.attempts_made + 1,
+    unknowns_made = deliveries.unknowns_made + CAST(r.value->>'unknowns' AS BIGINT),
+    next_attempt_at = CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
+    reason = r.value->>'reason',
+    delivered_at = CASE WHEN r.value->>'state' = 'delivered'
+        THEN COALESCE(deliveries.delivered_at, CAST(r.value->>'ended_at' AS DOUBLE PRECISION)) END
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE deliveries.id = r.value->>'delivery_id'
+    AND (
+        r.value->>'outcome' = 'delivered'
+        OR (deliveries.state = 'sending' AND deliveries.fence = CAST(r.value->>'fence' AS BIGINT))
+    )
+RETURNING id, attempts_made;
+
+-- name: insert_attempts
+-- Keep the outcomes that were applied, under the numbers they got.
+INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, reason, status_code, detail)
+SELECT
+    r.value->>'delivery_id', CAST(r.value->>'number' AS BIGINT),
+    CAST(r.value->>'started_at' AS DOUBLE PRECISION), CAST(r.value->>'duration_ms' AS DOUBLE PRECISION),
+    r.value->>'outcome', r.value->>'reason', CAST(r.value->>'status_code' AS BIGINT), r.value->>'detail'
+FROM json_each(CAST(:rows AS TEXT)) AS r;
+
+-- name: release_leases
+-- Give back leases that were not used.
+UPDATE deliveries AS d
+SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE d.id = r.value->>'id'
+    AND d.state = 'sending'
+    AND d.fence = CAST(r.value->>'fence' AS BIGINT);
+
+-- name: void_leases
+-- Take every lease back.
+UPDATE deliveries
+SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+WHERE state = 'sending' AND state NOT IN ('delivered', 'superseded')
+RETURNING id;
+
+-- name: expire_leases
+-- Take back leases that are past.
+UPDATE deliveries
+SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+WHERE state = 'sending'
+    AND state NOT IN ('delivered', 'superseded')
+    AND leased_until <= CAST(:now AS DOUBLE PRECISION)
+RETURNING id;
+
+-- name: select_due_destinations
+-- The earliest due time of each destination that has one; one index probe each, however many rows.
+WITH RECURSIVE waiting (destination) AS (
+    SELECT (
+        SELECT destination FROM deliveries WHERE state = 'pending' ORDER BY destination LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT d.destination FROM deliveries AS d
+        WHERE d.state = 'pending' AND d.destination > waiting.destination
+        ORDER BY d.destination LIMIT 1
+    )
+    FROM waiting
+    WHERE waiting.destination IS NOT NULL
+)
+SELECT
+    w.destination,
+    (
+        SELECT d.next_attempt_at FROM deliveries AS d
+        WHERE d.state = 'pending' AND d.destination = w.destination
+        ORDER BY d.next_attempt_at LIMIT 1
+    )
+FROM waiting AS w
+WHERE w.destination IS NOT NULL;
+
+-- name: hold_deliveries
+-- Hold what is owed to destinations that are not configured.
+UPDATE deliveries
+SET state = 'held', next_attempt_at = NULL, reason = CAST(:reason AS TEXT)
+WHERE state = 'pending'
+    AND destination NOT IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+RETURNING id;
+
+-- name: unhold_deliveries
+-- Owe again what was held for that reason and whose destination is back.
+UPDATE deliveries
+SET state = 'pending', next_attempt_at = CAST(:now AS DOUBLE PRECISION), reason = NULL
+WHERE state = 'held'
+    AND state NOT IN ('delivered', 'superseded')
+    AND reason = CAST(:reason AS TEXT)
+    AND destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+RETURNING id;
+
+-- name: redeliver
+-- Make one delivery due with a fresh budget, unless it is being sent.
+UPDATE deliveries
+SET
+    state = 'pending',
+    next_attempt_at = CAST(:now AS DOUBLE PRECISION),
+    attempts_base = attempts_made,
+    unknowns_made = 0,
+    reason = NULL,
+    delivered_at = NULL
+WHERE id = CAST(:id AS TEXT) AND state <> 'sending';
+
+-- name: select_delivery
+-- One delivery with its task's names.
+SELECT
+    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
+    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
+FROM deliveries AS d
+LEFT JOIN tasks AS t ON t.id = d.task
+WHERE d.id = CAST(:id AS TEXT);
+
+-- name: list_attempts
+-- Attempts of a delivery, first to last.
+SELECT delivery_id, number, started_at, duration_ms, outcome, reason, status_code, detail
+FROM attempts
+WHERE delivery_id = CAST(:id AS TEXT)
+ORDER BY number;
+
+-- name: list_deliveries
+-- A page of deliveries, newest first.
+SELECT
+    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
+    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
+FROM deliveries AS d
+LEFT JOIN tasks AS t ON t.id = d.task
+WHERE (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND (CAST(:state AS TEXT) IS NULL OR d.state = CAST(:state AS TEXT))
+    AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
+    AND (
+        CAST(:key_id AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
+        )
+    )
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: list_open_deliveries
+-- The same in one state that is not an end of the ordinary kind: few among many, so by their own index.
+SELECT
+    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
+    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
+FROM deliveries AS d
+LEFT JOIN tasks AS t ON t.id = d.task
+WHERE d.state = CAST(:state AS TEXT)
+    AND d.state NOT IN ('delivered', 'superseded')
+    AND (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
+    AND (
+        CAST(:key_id AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
+        )
+    )
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: list_deliveries_of_task
+-- The same of one task.
+SELECT
+    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
+    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
+FROM deliveries AS d
+LEFT JOIN tasks AS t ON t.id = d.task
+WHERE d.task = CAST(:task AS TEXT)
+    AND (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND (CAST(:state AS TEXT) IS NULL OR d.state = CAST(:state AS TEXT))
+    AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
+    AND (
+        CAST(:key_id AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
+        )
+    )
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: count_open_deliveries
+-- How many rows each destination has in each state that is not an end of the ordinary kind.
+SELECT destination, state, COUNT(*)
+FROM deliveries
+WHERE state NOT IN ('delivered', 'superseded')
+GROUP BY destination, state;

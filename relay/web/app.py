@@ -1,0 +1,47 @@
+"""The web application: every endpoint, one middleware, no lifecycle of its own.
+
+The daemon makes the services, runs what ``create_app`` returns and closes it; its janitor calls
+``app[auth.AUTHENTICATOR].flush()``. Read ``endpoints.py`` next.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from relay.web import auth, deliveries, destinations, endpoints, keys, operations, problems, tasks
+
+Services = endpoints.Services
+
+ENDPOINTS: Final = (
+    *tasks.ENDPOINTS,
+    *destinations.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *keys.ENDPOINTS,
+    *operations.ENDPOINTS,
+)
+"""All there is; what a description of the API is made from."""
+
+
+def create_app(services: Services) -> web.Application:
+    """The application over ``services``."""
+    admin_key = services.settings.security.admin_key
+    authenticator = auth.Authenticator(
+        services.store,
+        admin_key=admin_key.get_secret_value() if admin_key is not None else None,
+        now=services.clock.now,
+        monotonic=services.clock.monotonic,
+    )
+    app = web.Application(
+        middlewares=[problems.middleware(services.randomness, services.clock.monotonic)],
+        client_max_size=services.settings.server.body_max_bytes,
+    )
+    app[auth.AUTHENTICATOR] = authenticator
+    for endpoint in ENDPOINTS:
+        handler = endpoints.bind(endpoint, services, authenticator)
+        if endpoint.method == "GET":
+            app.router.add_get(endpoint.path, handler)  # and HEAD
+        else:
+            app.router.add_route(endpoint.method, endpoint.path, handler)
+    return app

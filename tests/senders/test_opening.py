@@ -1,0 +1,152 @@
+"""From configuration to senders: what is refused, and three channels working together."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from relay.domain import errors, model
+from relay.senders import opening, signing
+from tests.fakes import receivers, smtp
+from tests.senders import channels
+from tests.senders.conftest import KEY, outgoing
+
+SECRET = signing.format_secret(KEY)
+SLACK = f"https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/{channels.SECRET_PART}"
+OPENED = opening.NetworkConfig(allow_private=("127.0.0.0/8",))
+
+
+def destination(url: str, *secrets: str, name: str = "renders") -> opening.DestinationConfig:
+    return opening.DestinationConfig(name=name, url=url, secrets=secrets)
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets", "said"),
+    [
+        ("example.com/hooks", (), "a URL starts with a scheme"),
+        ("https://", (SECRET,), "names no host"),
+        ("https://a b/", (SECRET,), "holds blanks"),
+        ("https://x.example:99999/", (SECRET,), "cannot be read"),
+        ("http://127.0.0.1/hooks", (), "needs a signing secret"),
+        ("https://example.com/hooks", (), "needs a signing secret"),
+        ("https://example.com/hooks", ("hunter2hunter2",), "starts with whsec_"),
+        ("https://example.com/hooks", (SECRET, "whsec_short"), "base64"),
+        ("slak://a/b/c", (), "did you mean slack://"),
+        ("syslog://", (), "acts on the machine"),
+        ("slack://nonsense", (), "missing or malformed"),
+        ("json://example.com/?retry=3", (), "argument retry is not allowed"),
+        (SLACK + "?redirect=yes", (), "argument redirect is not allowed"),
+    ],
+)
+async def test_a_bad_destination_is_one_clear_line(url: str, secrets: tuple[str, ...], said: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=said) as caught:
+        await opening.open_senders([destination(url, *secrets)], OPENED)
+    text = str(caught.value)
+    assert text.startswith("destinations.renders.")
+    assert "\n" not in text
+    for secret in (channels.SECRET_PART, "hunter2", "short", SECRET):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (opening.NetworkConfig(allow_private=("10.0.0.1/8",)), "network.allow_private"),
+        (opening.NetworkConfig(proxy="egress:3128"), "network.proxy"),
+        (opening.NetworkConfig(ca_file=Path("/nonexistent/ca.pem")), "network.ca_file"),
+        (opening.NetworkConfig(ca_file=Path(__file__)), "network.ca_file"),
+    ],
+)
+async def test_a_bad_network_is_one_clear_line(network: opening.NetworkConfig, said: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=said):
+        await opening.open_senders([], network)
+
+
+async def test_what_is_what() -> None:
+    opened = await opening.open_senders(
+        [
+            destination(SLACK, name="team"),
+            destination("https://example.com/hooks", SECRET, name="pipeline"),
+            destination("mailto://u:p@example.com", name="mail"),
+            opening.DestinationConfig(
+                name="slow", url="http://127.0.0.1/", secrets=(SECRET,), timeout=3.0, concurrency=2
+            ),
+        ],
+        OPENED,
+    )
+    try:
+        assert opened.services == {
+            "team": "Slack",
+            "pipeline": "signed webhook",
+            "mail": "E-Mail",
+            "slow": "signed webhook",
+        }
+        assert {name: s.address for name, s in opened.senders.items()} == {
+            "team": "slack://",
+            "pipeline": "https://example.com",
+            "mail": "mailto://",
+            "slow": "http://127.0.0.1",
+        }
+        assert opened.senders["team"].format is model.Format.CHAT
+        assert opened.senders["pipeline"].format is model.Format.WEBHOOK
+        assert opened.senders["mail"].time_limit > opened.senders["team"].time_limit
+        assert (opened.senders["slow"].time_limit, opened.senders["slow"].concurrency) == (4.0, 2)
+    finally:
+        await opened.aclose()
+        await opened.aclose()
+
+
+def test_the_daemons_side_imports_neither_apprise_nor_requests() -> None:
+    code = "import sys, relay.senders.opening; print('apprise' in sys.modules or 'requests' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_configurations_do_not_show_secrets() -> None:
+    shown = repr(destination(SLACK, SECRET)) + repr(opening.NetworkConfig(proxy="http://u:hunter2@egress:1"))
+    assert not any(secret in shown for secret in (channels.SECRET_PART, SECRET, "hunter2"))
+
+
+async def test_three_channels_with_a_private_authority(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    network = opening.NetworkConfig(allow_private=("127.0.0.0/8",), ca_file=ca_file)
+    async with (
+        receivers.serve(ssl_context=serving) as https,
+        receivers.serve() as ntfy,
+        smtp.serve(tls=serving, login=("user", "password")) as mail,
+    ):
+        https.answer = receivers.Answer(status=202)
+        ntfy.answer = receivers.Answer(status=200)
+        mail_url = f"mailto://user:password@127.0.0.1:{mail.port}/?from=relay@example.com&to=me@example.com"
+        opened = await opening.open_senders(
+            [
+                destination(https.url + "/hooks", SECRET, name="pipeline"),
+                destination(f"ntfy://127.0.0.1:{ntfy.port}/topic", name="phone"),
+                destination(mail_url + "&mode=starttls", name="mail"),
+                destination(f"workflows://127.0.0.1:{https.port}/workflow/signature", name="teams"),
+            ],
+            network,
+        )
+        try:
+            for name, sender in opened.senders.items():
+                body = channels.WEBHOOK_BODY if name == "pipeline" else channels.BODY
+                await sender.send(outgoing(body))
+        finally:
+            await opened.aclose()
+        assert https.requests[0].path == "/hooks"
+        assert len(https.requests) == 2
+        assert b"succeeded" in ntfy.requests[0].body
+        [received] = mail.mails
+    assert (received.encrypted, received.user) == (True, "user")
+    assert "https://cdn.test/out.mp4" in received.text
+    assert json.loads(https.requests[0].body)["type"] == "task.succeeded"

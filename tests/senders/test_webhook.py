@@ -1,0 +1,250 @@
+"""Webhooks beyond the contract: the exact request, addresses, connections, TLS and the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import standardwebhooks
+import trustme
+import yarl
+
+import relay
+from relay.domain import errors, model
+from relay.senders import network, signing, webhook
+from tests.fakes import receivers
+from tests.senders.channels import WEBHOOK_BODY
+from tests.senders.conftest import KEY, LIMIT, outgoing
+
+OLD_KEY = bytes(range(100, 132))
+
+
+def sender_to(url: str, client: webhook.WebhookClient, *, timeout: float = 10.0) -> webhook.WebhookSender:
+    return webhook.WebhookSender(
+        "pipeline", url=webhook.parse_url(url), keys=[KEY, OLD_KEY], client=client, timeout=timeout
+    )
+
+
+@pytest.fixture
+async def shut_client() -> AsyncIterator[webhook.WebhookClient]:
+    """A session for which nothing private is opened."""
+    made = webhook.WebhookClient(network.AddressPolicy())
+    yield made
+    await made.aclose()
+
+
+async def test_the_request_is_exactly_what_was_stored_and_signed(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(receiver.url + "/hooks?a=b#fragment", client)
+    assert sender.format is model.Format.WEBHOOK
+    assert sender.address == receiver.url
+    await sender.send(outgoing(WEBHOOK_BODY))
+    [request] = receiver.requests
+    assert (request.method, request.path, request.body) == ("POST", "/hooks?a=b", WEBHOOK_BODY)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"] == f"relay/{relay.__version__}"
+    assert request.headers["webhook-id"] == "msg_test"
+    assert request.headers["accept-encoding"] == "identity"
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
+    assert "authorization" not in request.headers
+    for key in (KEY, OLD_KEY):
+        verifier = standardwebhooks.Webhook(signing.format_secret(key))
+        verifier.verify(request.body, request.headers, json_parse=False)
+
+
+async def test_each_attempt_has_its_own_timestamp_and_the_same_id(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    times = iter([1_000_000.9, 1_000_005.1, 1_000_009.0, 1_000_010.0])
+    sender = webhook.WebhookSender(
+        "w", url=yarl.URL(receiver.url), keys=[KEY], client=client, now=lambda: next(times)
+    )
+    receiver.script = [receivers.Answer(status=500)]
+    with pytest.raises(errors.SendError):
+        await sender.send(outgoing(WEBHOOK_BODY))
+    await sender.send(outgoing(WEBHOOK_BODY, attempt=2))
+    first, second = receiver.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.headers["webhook-timestamp"] == "1000000"
+    assert second.headers["webhook-timestamp"] == "1000009"
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "127.1"]
+)
+async def test_a_private_address_is_refused_and_never_dialled(
+    receiver: receivers.Receiver, shut_client: webhook.WebhookClient, host: str
+) -> None:
+    sender = sender_to(f"http://{host}:{receiver.port}/hooks", shut_client)
+    with pytest.raises(errors.AddressRefused) as caught:
+        await sender.send(outgoing(WEBHOOK_BODY))
+    assert caught.value.rule == "loopback"
+    assert caught.value.decision is errors.Decision.RETRY
+    assert "loopback" in str(caught.value)
+    assert "network.allow_private" in str(caught.value)
+    assert receiver.connections == 0
+
+
+async def test_a_name_is_dialled_when_its_addresses_are_opened(receiver: receivers.Receiver) -> None:
+    client = webhook.WebhookClient(network.AddressPolicy(["127.0.0.0/8", "::1/128"]))
+    try:
+        await sender_to(f"http://localhost:{receiver.port}/hooks", client).send(outgoing(WEBHOOK_BODY))
+    finally:
+        await client.aclose()
+    assert len(receiver.requests) == 1
+
+
+async def test_a_name_that_does_not_exist_is_retried(client: webhook.WebhookClient) -> None:
+    with pytest.raises(errors.SendError) as caught:
+        await sender_to("https://no-such-name.invalid/secret", client).send(outgoing(WEBHOOK_BODY))
+    assert caught.value.reason == "dns_failed"
+    assert "secret" not in str(caught.value)
+
+
+async def test_connections_are_kept_and_a_stale_one_is_replaced_at_once(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(receiver.url, client)
+    await sender.send(outgoing(WEBHOOK_BODY))
+    await sender.send(outgoing(WEBHOOK_BODY))
+    assert receiver.connections == 1
+    receiver.script = [receivers.Answer(manner=receivers.Manner.RESET)]
+    await sender.send(outgoing(WEBHOOK_BODY))
+    assert (receiver.connections, len(receiver.requests)) == (2, 4)
+
+
+async def test_a_fresh_connection_that_breaks_is_not_repeated(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    receiver.script = [receivers.Answer(manner=receivers.Manner.RESET)]
+    with pytest.raises(errors.SendError) as caught:
+        await sender_to(receiver.url, client).send(outgoing(WEBHOOK_BODY))
+    assert (caught.value.reason, len(receiver.requests)) == ("connection_lost", 1)
+
+
+async def test_what_a_private_peer_answers_is_not_kept(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(receiver.url, client)
+    receiver.answer = receivers.Answer(status=200, body=b"internal things")
+    assert (await sender.send(outgoing(WEBHOOK_BODY))).detail is None
+    receiver.answer = receivers.Answer(status=500, body=b"internal things")
+    with pytest.raises(errors.SendError) as caught:
+        await sender.send(outgoing(WEBHOOK_BODY))
+    assert "internal" not in str(caught.value)
+
+
+def test_what_a_public_peer_answers_is_kept_short_and_clean() -> None:
+    sender = webhook.WebhookSender(
+        "w",
+        url=yarl.URL("https://x.example/hooks/T0psecretToken?key=An0therSecret"),
+        keys=[KEY],
+        client=None,  # type: ignore[arg-type]
+    )
+    assert (
+        sender._cleaned(b"no route /hooks/T0psecretToken?key=An0therSecret\r\n\x1b[31m!")
+        == "no route … [31m!"
+    )
+    assert sender._cleaned(b"T0psecretToken An0therSecret") == "… …"
+    assert sender._cleaned(b"\xff" * 2000) == "\ufffd" * webhook.DETAIL_LENGTH_MAX
+    assert sender._cleaned(b" \n ") is None
+
+
+async def test_which_peers_are_public_is_known() -> None:
+    resolver = webhook.JudgingResolver(network.AddressPolicy(["127.0.0.0/8", "::1/128"]))
+    assert resolver.private("10.1.2.3")
+    assert not resolver.private("8.8.8.8")
+    await resolver.resolve("localhost", 80)
+    assert resolver.private("localhost")
+
+
+async def test_credentials_in_the_url_are_sent_and_not_shown(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(f"http://me:hunter22@127.0.0.1:{receiver.port}/", client)
+    await sender.send(outgoing(WEBHOOK_BODY))
+    assert receiver.requests[0].headers["authorization"].startswith("Basic ")
+    assert sender.address == receiver.url
+
+
+async def test_the_environment_is_not_obeyed(
+    receiver: receivers.Receiver, client: webhook.WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    await sender_to(receiver.url, client).send(outgoing(WEBHOOK_BODY))
+    assert len(receiver.requests) == 1
+
+
+async def test_only_trusted_certificates_are_accepted() -> None:
+    authority = trustme.CA()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    opened = network.AddressPolicy(["127.0.0.0/8"])
+    async with receivers.serve(ssl_context=serving) as receiver:
+        for tls in (None, trusting):
+            client = webhook.WebhookClient(opened, tls=tls)
+            try:
+                sender = sender_to(receiver.url, client)
+                if tls is None:
+                    with pytest.raises(errors.SendError) as caught:
+                        await sender.send(outgoing(WEBHOOK_BODY))
+                    assert caught.value.reason == "tls_failed"
+                else:
+                    await sender.send(outgoing(WEBHOOK_BODY))
+            finally:
+                await client.aclose()
+        assert len(receiver.requests) == 1
+
+
+async def test_a_proxy_is_used_for_names_and_refuses_spelled_addresses(receiver: receivers.Receiver) -> None:
+    client = webhook.WebhookClient(network.AddressPolicy(), proxy=receiver.url)
+    try:
+        await sender_to("http://hooks.example/path", client).send(outgoing(WEBHOOK_BODY))
+        with pytest.raises(errors.AddressRefused) as caught:
+            await sender_to("http://0xa9fea9fe/latest", client).send(outgoing(WEBHOOK_BODY))
+    finally:
+        await client.aclose()
+    assert caught.value.rule == "metadata"
+    [request] = receiver.requests
+    assert request.path == "http://hooks.example/path"
+
+
+async def test_a_destination_that_hangs_holds_up_no_other(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    async with receivers.serve() as other:
+        receiver.answer = receivers.Answer(manner=receivers.Manner.HANG)
+        hanging = [
+            asyncio.create_task(sender_to(receiver.url, client).send(outgoing(WEBHOOK_BODY)))
+            for _ in range(150)
+        ]
+        await receiver.wait_for(webhook.CONNECTIONS_PER_HOST_MAX)
+        await sender_to(other.url, client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    assert receiver.connections == webhook.CONNECTIONS_PER_HOST_MAX
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://",
+        "http:///path",
+        "ftp://x.example",
+        "https://x.example:99999/",
+        "https://a b/",
+        "https://[::1/",
+        "x",
+    ],
+)
+def test_a_bad_url_is_one_clear_line(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the URL [^\n]+$"):
+        webhook.parse_url(url)

@@ -1,0 +1,107 @@
+"""The named statements: each is used, each used one exists, and SQLite reads them by index."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import relay.store
+from relay.store import migrate
+from relay.store.sql import queries
+
+SOURCE = Path(relay.store.__file__).parent
+
+
+def test_every_query_is_used_and_every_used_one_exists() -> None:
+    used = {
+        name
+        for file in SOURCE.rglob("*.py")
+        for name in re.findall(r'QUERIES\["(\w+)"\]', file.read_text("utf-8"))
+    }
+    assert used == set(queries.QUERIES)
+
+
+def test_every_query_has_a_purpose_in_a_line() -> None:
+    for file in (SOURCE / "queries").iterdir():
+        text = file.read_text("utf-8")
+        assert text.count("-- name:") == len(queries.parse(text)), file.name
+
+
+def test_a_name_used_twice_is_an_error() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        queries.parse("-- name: a\n-- Why.\nSELECT 1;\n-- name: a\n-- Why.\nSELECT 2;\n")
+
+
+@pytest.fixture(scope="module")
+def schema() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(queries.QUERIES["create_migrations"])
+    for migration in migrate.shipped():
+        for statement in migration.statements():
+            connection.execute(statement)
+    yield connection
+    connection.close()
+
+
+def plan(schema: sqlite3.Connection, name: str) -> list[str]:
+    statement = queries.QUERIES[name]
+    parameters = dict.fromkeys(re.findall(r":(\w+)", statement))
+    return [row[3] for row in schema.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+def without_plan(name: str) -> bool:
+    return name.split("_")[0] in ("savepoint", "rollback", "release", "create") and name != "release_leases"
+
+
+SMALL = {"api_keys", "migrations"}
+"""Tables that hold a handful of rows."""
+
+WHOLE = {"count_open_deliveries": "deliveries_open", "list_pending_submissions": "submissions_pending"}
+"""Statements that read all of a small partial index."""
+
+
+@pytest.mark.parametrize("name", sorted(name for name in queries.QUERIES if not without_plan(name)))
+def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str) -> None:
+    tables = {row[0] for row in schema.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    aliases = {
+        alias: table
+        for table, alias in re.findall(r"(?:FROM|JOIN|UPDATE) (\w+) AS (\w+)", queries.QUERIES[name])
+        if table in tables
+    }
+    for step in plan(schema, name):
+        if scanned := re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step):
+            table = aliases.get(scanned[1], scanned[1])
+            limited = "LIMIT" in queries.QUERIES[name] and (scanned[2] or name == "purge_events")
+            by_index = scanned[2] and (scanned[2] == WHOLE.get(name) or scanned[2] == "deliveries_due")
+            assert table not in tables or table in SMALL or limited or by_index, step
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("select_due", "deliveries_due"),
+        ("list_deliveries", "deliveries_by_age"),
+        ("list_open_deliveries", "deliveries_open"),
+        ("list_deliveries_of_task", "deliveries_by_task"),
+        ("list_tasks", "tasks_by_age"),
+        ("list_tasks_of_key", "registrations_by_key"),
+        ("list_events", "events_by_task"),
+        ("select_running", "tasks_running"),
+        ("void_leases", "deliveries_open"),
+        ("expire_leases", "deliveries_open"),
+        ("unhold_deliveries", "deliveries_open"),
+    ],
+)
+def test_what_runs_often_is_searched_in_its_index(schema: sqlite3.Connection, name: str, index: str) -> None:
+    steps = plan(schema, name)
+    searched = next(number for number, step in enumerate(steps) if step.startswith("SEARCH"))
+    assert f"INDEX {index} (" in steps[searched]
+    # Only a page that is already limited may be sorted, to put rows of one task together.
+    for step in steps[: searched + 1]:
+        assert "TEMP B-TREE" not in step
+    if not any(step.startswith(("CO-ROUTINE", "MATERIALIZE")) for step in steps):
+        assert not any("TEMP B-TREE" in step for step in steps)
