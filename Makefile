@@ -5,6 +5,7 @@ UV     ?= uv
 VENV   := .venv
 BIN    := $(VENV)/bin
 KILLS  ?= 30
+CASES  ?= 2000
 BENCH  ?= polls pipeline
 PYTEST_ARGS ?=
 
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers format chaos bench requirements clean
+.PHONY: help demo test check lint types layers format chaos fuzz bench requirements clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ format: $(DEV) ## put the code into its format, mend what can be mended
 
 chaos: $(DEV) ## kill -9 of the daemon, again and again; KILLS=30
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
+
+fuzz: $(DEV) ## schemathesis against relay and the sandbox; CASES=2000 each
+	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
 bench: $(APP) ## CPU time against a bare loop; BENCH="polls pipeline"
 	set -e; for name in $(BENCH); do $(BIN)/python -m bench $$name; done

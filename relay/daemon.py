@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
 import os
 import random
 import secrets
@@ -20,11 +22,13 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from relay.catalogue import loading as catalogue
 from relay.domain import errors, model, routing, schedule
 from relay.engine import (
     batcher,
     clock,
     dispatcher,
+    feed,
     health,
     intake,
     janitor,
@@ -36,13 +40,14 @@ from relay.engine import (
     supervisor,
     systemd,
 )
+from relay.engine import randomness as randomness_module
 from relay.senders import opening as senders_opening
 from relay.settings import Settings
 from relay.store import base as store_base
 from relay.store import opening as store_opening
 from relay.upstreams import mindvideo
 from relay.web import app as web_app
-from relay.web import auth
+from relay.web import auth, serving, streams
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +75,7 @@ async def running(
     *,
     time: clock.Clock | None = None,
     rng: random.Random | None = None,
-    randomness: Randomness = secrets.token_bytes,
+    randomness: Randomness | None = None,
 ) -> AsyncIterator[Running]:
     """Run the daemon; leaving the block drains and closes it.
 
@@ -79,6 +84,7 @@ async def running(
     """
     ticking = time or clock.SystemClock()
     rolls = rng or random.Random()  # noqa: S311 - jitter, no secret
+    fresh = randomness or randomness_module.Pool(secrets.token_bytes)
     async with contextlib.AsyncExitStack() as stack:
         senders = await senders_opening.open_senders(
             [destination_config(settings, name) for name in settings.destinations],
@@ -89,15 +95,15 @@ async def running(
         asking = await _open_upstreams(settings, ticking, stack)
         store = await store_opening.open_store(settings.store.url, exclusive=True, migrate=True)
         stack.push_async_callback(store.aclose)
-        engine = _Engine(settings, store, senders, asking, ticking, rolls, randomness)
+        engine = _Engine(settings, store, senders, asking, ticking, rolls, fresh)
         services = engine.services()
         app = web_app.create_app(services)
         flush_keys = app[auth.AUTHENTICATOR].flush
-        stack.push_async_callback(flush_keys)
+        stack.push_async_callback(_without_fail, flush_keys)
         stack.push_async_callback(engine.close)
         await engine.resume()
-        engine.start(flush_keys=flush_keys)
         site, url = await _listen(app, settings, stack)
+        engine.start(flush_keys=flush_keys)
         stack.push_async_callback(engine.drain, site, settings.server.drain_timeout)
         yield Running(url=url, services=services, supervisor=engine.supervisor)
 
@@ -153,13 +159,19 @@ async def _listen(
     app: web.Application, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> tuple[web.TCPSite, str]:
     """Listen; the site and the URL where it really is (port 0 picks one)."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = serving.Runner(app, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, settings.server.host, settings.server.port)
     await site.start()
     host, port = runner.addresses[0][:2]
     return site, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _without_fail(last_write: Callable[[], Awaitable[None]]) -> None:
+    """What is nice to have written must not make an orderly stop look like a failure."""
+    with contextlib.suppress(errors.StoreError):
+        await last_write()
 
 
 class _Engine:
@@ -176,6 +188,7 @@ class _Engine:
         randomness: Randomness,
     ) -> None:
         self._settings = settings
+        self._catalogue = catalogue.load(settings.catalogue.files, settings.catalogue.retired)
         self._store = store
         self._clock = ticking
         self._randomness = randomness
@@ -186,7 +199,8 @@ class _Engine:
             operator=settings.operator.notify,
             public_url=settings.server.public_url,
         )
-        self._task_writes = batcher.Batcher("task writes", store.record)
+        self.feed = feed.Feed(store, render=streams.frame)
+        self._task_writes = batcher.Batcher("task writes", self.feed.record)
         self._attempt_writes = batcher.Batcher("attempt writes", store.record_attempts)
         self.dispatcher = dispatcher.Dispatcher(
             store=store,
@@ -240,6 +254,12 @@ class _Engine:
     async def _notice(self, kind: str, key: str, text: str) -> None:
         await self.dispatcher.notify_operator(kind, key=key, text=text)
 
+    async def _hold_unconfigured(self) -> None:
+        """Registrations may still name destinations that left the configuration."""
+        known = self._settings.destinations
+        if (await self._store.due()).keys() - known.keys():
+            await self._store.hold_unconfigured(known, now=self._clock.now())
+
     def services(self) -> web_app.Services:
         """What the web application uses."""
         return web_app.Services(
@@ -248,9 +268,11 @@ class _Engine:
             submissions=self.submissions,
             pollers=self.pollers,
             dispatcher=self.dispatcher,
+            feed=self.feed,
             health=self.health,
             clock=self._clock,
             settings=self._settings,
+            catalogue=self._catalogue,
             table=self._box.table,
             randomness=self._randomness,
         )
@@ -262,10 +284,10 @@ class _Engine:
             store=self._store,
             days=janitor.Days(tasks=days.tasks_days, events=days.events_days, attempts=days.attempts_days),
             clock=self._clock,
-            chores=[flush_keys],
+            chores=[flush_keys, self._hold_unconfigured],
         )
         loops: list[supervisor.Loop] = [self._task_writes, self._attempt_writes, self.dispatcher, caretaker]
-        loops += self._poller_loops.values()
+        loops += [self.feed, *self._poller_loops.values()]
         if (interval := systemd.watchdog_interval()) is not None:
             loops.append(systemd.Watchdog(interval, self.health.alive))
         for loop in loops:
@@ -294,6 +316,7 @@ class _Engine:
     async def drain(self, site: web.TCPSite, timeout: float) -> None:
         """Take nothing new, let sends end within ``timeout`` seconds, release the rest."""
         self.health.draining = True
+        self.feed.drain()
         systemd.notify("STOPPING=1")
         await site.stop()
         self.pollers.drain()
@@ -375,7 +398,10 @@ def run(settings: Settings) -> int:
         return 1
     except OSError as exc:
         where = f"{settings.server.host}:{settings.server.port}"
-        print(f"error: cannot listen on {where}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
+        # asyncio's own text repeats the address; a failed look-up has a negative number and a good text.
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or exc
+        advice = "; choose another server.port or server.host" if exc.errno == errno.EADDRINUSE else ""
+        print(f"error: cannot listen on {where}: {reason}{advice}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
@@ -397,6 +423,9 @@ async def _serve(settings: Settings) -> None:
         await _advise_on_keys(settings, daemon)
         print(f"relay listening on {daemon.url}", flush=True)  # noqa: T201
         systemd.notify("READY=1")
+        # What was made so far stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
         log.info("stopping")
 

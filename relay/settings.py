@@ -18,10 +18,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relay.domain import backoff, errors, ids, model
@@ -53,7 +53,22 @@ def _cidr(value: object) -> str:
 Words = Annotated[list[str], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2000)]
+
+
+def _http_url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value) is None or len(value) > 2000:
+        raise ValueError("not an address such as https://api.example.com (no user, query or fragment)")
+    return value
+
+
+def _credential_text(value: SecretStr) -> SecretStr:
+    if re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()) is None:
+        raise ValueError("must be the key's visible ASCII characters, nothing else")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Credential = Annotated[SecretStr, AfterValidator(_credential_text)]
 
 
 class Section(BaseModel):
@@ -104,6 +119,8 @@ class Server(Section):
     """Seconds for what is in flight when told to stop. Under systemd's and Docker's ten."""
     body_max_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     """Largest request body taken: room for compact data URIs."""
+    requests_per_second_per_key: float = Field(default=50.0, gt=0, le=100_000)
+    """Requests that one API key may make per second, over all routes; twice as many at once."""
 
 
 class StoreSettings(Section):
@@ -127,7 +144,7 @@ class UpstreamSettings(Section):
 
     base_url: HttpUrl = "https://api.mindvideo.ai"
     """Where ``/api/v1/tasks`` is."""
-    api_key: SecretStr
+    api_key: Credential
     """The credential; sent as Bearer."""
     requests_per_second: float = Field(default=10.0, gt=0, le=10_000)
     """Budget of this credential over all requests; no vendor publishes its own limit."""
@@ -239,12 +256,21 @@ class SecuritySettings(Section):
         return value
 
 
+class CatalogueSettings(Section):
+    """``[catalogue]``: which models there are, beside those that relay ships."""
+
+    files: Annotated[list[Path], BeforeValidator(_split)] = Field(default_factory=list)
+    """JSON files laid over the shipped catalogue, in order; relative to the working directory."""
+    retired: Words = Field(default_factory=list)
+    """Slugs of models that take no new tasks any more."""
+
+
 class LogSettings(Section):
     """``[logs]``: what is written to stderr."""
 
-    level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
     """debug, info, warning or error."""
-    format: Annotated[str, Field(pattern=r"^(auto|text|json)$")] = "auto"
+    format: Literal["auto", "text", "json"] = "auto"
     """text for people, json for machines; auto is text on a terminal."""
 
 
@@ -264,6 +290,7 @@ class Settings(BaseSettings):
     operator: OperatorSettings = OperatorSettings()
     network: NetworkSettings = NetworkSettings()
     security: SecuritySettings = SecuritySettings()
+    catalogue: CatalogueSettings = CatalogueSettings()
     logs: LogSettings = LogSettings()
 
     @classmethod
@@ -403,9 +430,11 @@ def _explain(error: Any, origins: Mapping[tuple[str, ...], str], path: Path | No
         return f"{where}: unknown key{_nearest(loc[-1], known)}"
     if error["type"] == "missing":
         return f"{where}: is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "string_pattern_mismatch":
-        message = f"does not look like {error['ctx']['pattern']}"
+    message = str(error["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = message.replace("Input should be", "must be").replace("a valid integer", "an integer")
+    message = message.replace("a valid ", "a ")
+    if error["type"] == "too_short":
+        message = f"must have at least {error['ctx']['min_length']} item"
     return f"{where}: {message}" if where else message
 
 

@@ -54,7 +54,7 @@ def overrides(
 ) -> dict[str, Any]:
     """Settings of a daemon whose files live in ``directory``. ``sections`` replace whole tables."""
     return {
-        "server": {"port": 0, "drain_timeout": 5.0},
+        "server": {"port": 0, "drain_timeout": 5.0, "requests_per_second_per_key": 10_000},
         "store": {"url": f"sqlite:///{directory}/relay.db"},
         "upstreams": {
             "mindvideo": {

@@ -44,7 +44,13 @@ from relay.domain import errors
 @click.command_panel("Generate and be told", commands=["submit", "watch"])
 @click.command_panel("Look after it", commands=["tasks", "deliveries", "destinations", "keys"])
 @click.command_panel("Run it", commands=["serve", "config", "migrate", "backup"])
-@click.rich_config(help_config={"style_commands_table_column_width_ratio": (1, 4)})
+@click.rich_config(
+    help_config={
+        "style_commands_table_column_width_ratio": (1, 4),
+        "padding_helptext": (0, 1, 0, 1),
+        "padding_helptext_first_line": (0, 0, 1, 0),
+    }
+)
 @click.pass_context
 def root(context: click.Context) -> None:
     """Watches generation tasks and tells chat, mail or a signed webhook when they end.

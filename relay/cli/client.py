@@ -36,6 +36,9 @@ CONNECT_TIMEOUT: Final = 5.0
 ANSWER_MAX: Final = 64 * 1024 * 1024
 """Bytes of an answer that are read: more than any page of a list."""
 
+INSTANCE: Final = "urn:relay:request:"
+"""What the ``instance`` of relay's problems starts with; an upstream's problems have another, or none."""
+
 _URL: Final = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,500}")
 
@@ -149,13 +152,22 @@ def ask(
     body: object = None,
     params: Mapping[str, str | None] | None = None,
     timeout: float = TIMEOUT,
+    about: str | None = None,
 ) -> Answer:
-    """``Daemon.ask`` for commands that need one answer; parameters that are ``None`` are left out."""
+    """``Daemon.ask`` for commands that need one answer; parameters that are ``None`` are left out.
+
+    ``about`` is put before the words of a refusal: which of several things is meant.
+    """
 
     async def once() -> Answer:
         async with connected() as daemon:
             given = {name: value for name, value in (params or {}).items() if value is not None}
-            return await daemon.ask(method, path, body=body, params=given, timeout=timeout)
+            try:
+                return await daemon.ask(method, path, body=body, params=given, timeout=timeout)
+            except Refused as exc:
+                if about is None:
+                    raise
+                raise Refused(f"{output.clean(about)}: {exc.message}", status=exc.status) from None
 
     return asyncio.run(once())
 
@@ -201,7 +213,7 @@ def _refusal(answer: Answer, url: str) -> Refused:
         problem = json.loads(answer.text)
     except (ValueError, RecursionError):
         problem = None
-    if not isinstance(problem, dict) or not (problem.get("detail") or problem.get("title")):
+    if not isinstance(problem, dict) or not str(problem.get("instance")).startswith(INSTANCE):
         message = f"{url} answered {answer.status} and not as relay does: check RELAY_URL"
         return Refused(message, status=answer.status)
     found = [item for item in problem.get("errors") or () if isinstance(item, dict)]
@@ -217,4 +229,4 @@ def _refusal(answer: Answer, url: str) -> Refused:
 def _located(item: Mapping[str, Any]) -> str:
     text = str(item.get("detail") or item.get("title") or "refused")
     where = item.get("pointer") or item.get("parameter")
-    return f"{text} ({where})" if isinstance(where, str) else text
+    return f"{where}: {text}" if isinstance(where, str) and where else text

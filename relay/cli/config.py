@@ -35,7 +35,7 @@ def check(*, config_file: str | None) -> None:
     relay config check --config relay.toml
     """
     settings = files.load(files.path(config_file))
-    lines, problems = asyncio.run(_examine(settings))
+    lines, problems = asyncio.run(_examine(settings, config_file))
     for line in lines:
         output.line(line)
     if problems:
@@ -43,7 +43,9 @@ def check(*, config_file: str | None) -> None:
     output.line("ok")
 
 
-async def _examine(settings: settings_module.Settings) -> tuple[list[str], list[str]]:
+async def _examine(
+    settings: settings_module.Settings, config_file: str | None
+) -> tuple[list[str], list[str]]:
     """What the settings set up, and what is wrong with it. Nothing is dialled or written."""
     from relay.domain import errors
     from relay.store import opening
@@ -51,12 +53,15 @@ async def _examine(settings: settings_module.Settings) -> tuple[list[str], list[
     lines: list[str] = []
     problems: list[str] = []
     try:
-        lines.append(f"store: {opening.sqlite_path(settings.store.url).absolute()}")
+        database = opening.sqlite_path(settings.store.url).absolute()
+        lines.append(f"store: {database}")
+        if not database.parent.is_dir():
+            problems.append(f"store.url: the directory {database.parent} does not exist")
     except errors.ConfigurationError as exc:
         problems.append(str(exc))
     lines += [f"upstreams.{name}: {upstream.base_url}" for name, upstream in settings.upstreams.items()]
     if not settings.upstreams:
-        problems.append("no upstream is configured: add [upstreams.mindvideo] with its api_key")
+        problems.append(files.no_upstream(config_file))
     try:
         lines += await _destinations(settings, list(settings.destinations))
     except errors.ConfigurationError:

@@ -22,6 +22,9 @@ def deliveries() -> None:
 )
 @click.option("--destination", metavar="NAME", help="Only those to this destination.")
 @click.option("--task", metavar="TASK", help="Only those about this task.")
+@click.option("--type", "kind", metavar="TYPE", help="Only those of this type, `task.failed` and so on.")
+@click.option("--reason", metavar="REASON", help="Only those whose last attempt failed for this reason.")
+@options.created
 @options.page
 @options.as_json
 def ls(
@@ -29,6 +32,10 @@ def ls(
     state: str | None,
     destination: str | None,
     task: str | None,
+    kind: str | None,
+    reason: str | None,
+    since: str | None,
+    until: str | None,
     limit: int | None,
     cursor: str | None,
     as_json: bool,
@@ -38,8 +45,9 @@ def ls(
     \b
     relay deliveries ls --state dead
     """
-    params = {"state": state, "destination": destination, "task": task}
-    answer = client.ask("GET", "/deliveries", params=params | options.paging(limit, cursor))
+    params = {"state": state, "destination": destination, "task": task, "type": kind, "reason": reason}
+    params |= options.creation(since, until) | options.paging(limit, cursor)
+    answer = client.ask("GET", "/deliveries", params=params)
     options.show_list(
         answer,
         "deliveries",
@@ -122,5 +130,6 @@ def redeliver(*, deliveries: Sequence[str]) -> None:
     relay deliveries redeliver msg_…
     """
     for delivery in deliveries:
-        body = client.ask("POST", f"/deliveries/{client.quoted(delivery)}/redeliver").json()
+        path = f"/deliveries/{client.quoted(delivery)}/redeliver"
+        body = client.ask("POST", path, about=delivery).json()
         output.line(f"{output.clean(delivery)}  {output.clean(body.get('state'))}")

@@ -32,6 +32,14 @@ def load(config_file: Path | None) -> settings_module.Settings:
     return settings.load(config_file)
 
 
+def no_upstream(config_file: str | None) -> str:
+    """The error of settings without any upstream. Often it is only the file that was not named."""
+    advice = "add [upstreams.mindvideo] with its api_key, or set RELAY_UPSTREAMS__MINDVIDEO__API_KEY"
+    if config_file is None and not os.environ.get("RELAY_CONFIG"):
+        advice = f"no configuration file was named (--config FILE, or RELAY_CONFIG); else {advice}"
+    return f"no upstream is configured: {advice}"
+
+
 @contextlib.asynccontextmanager
 async def opened(settings: settings_module.Settings, *, migrate: bool) -> AsyncIterator[SqlStore]:
     """The store, beside whoever else has it open. ``migrate`` makes it and brings it up to date."""
@@ -66,7 +74,7 @@ def refuse_strangers(settings: settings_module.Settings, *, command: str) -> Non
 def again(command: str, config_file: str | None) -> str:
     """``command`` as it may be run by another user: with the configuration's whole path."""
     given = config_file if config_file is not None else os.environ.get("RELAY_CONFIG")
-    return command if not given else f"{command} --config {shlex.quote(str(Path(given).absolute()))}"
+    return command if not given else f"{command} --config {shlex.quote(str(Path(given).resolve()))}"
 
 
 def _name(uid: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +135,8 @@ def listen(*, host: str, port: int, secret_file: str | None, as_json: bool) -> N
     \b
     relay listen --secret-file pipeline.secret
     """
-    keys = [_key(secret_file)]
+    given = _key(secret_file)
+    key = secrets.token_bytes(32) if given is None else given
 
     def told(received: Received) -> None:
         if as_json:
@@ -142,27 +144,31 @@ def listen(*, host: str, port: int, secret_file: str | None, as_json: bool) -> N
         else:
             show(received)
 
-    asyncio.run(_serve(Receiver(keys, told=told).app(), host=host, port=port))
+    app = Receiver([key], told=told).app()
+    asyncio.run(_serve(app, host=host, port=port, made=key if given is None else None))
 
 
-async def _serve(app: web.Application, *, host: str, port: int) -> None:
+async def _serve(app: web.Application, *, host: str, port: int, made: bytes | None) -> None:
+    """Listen until told to stop. ``made`` is a key that nobody has yet; it is shown once all is up."""
     from relay.sandbox import server
+    from relay.senders import signing
 
     try:
         runner, url = await server.serve(app, host=host, port=port)
     except OSError as exc:
         raise output.cannot_listen(exc, host=host, port=port) from None
     try:
+        if made is not None:
+            output.note("A signing secret was made; give the destination this one:")
+            output.note(f'  secret = "{signing.format_secret(made)}"')
         output.line(f"relay listen listening on {url}")
         await signals.stopped()
     finally:
         await runner.cleanup()
 
 
-def _key(secret_file: str | None) -> bytes:
-    """The HMAC key to verify with. Raises ``output.Unusable``."""
-    import secrets
-
+def _key(secret_file: str | None) -> bytes | None:
+    """The HMAC key to verify with; ``None``: one is to be made. Raises ``output.Unusable``."""
     from relay.senders import signing
 
     text = ""
@@ -177,10 +183,7 @@ def _key(secret_file: str | None) -> bytes:
             return signing.parse_secret(text)
         except signing.BadSecret as exc:
             raise output.Unusable(str(exc)) from None
-    key = secrets.token_bytes(32)
-    output.note("A signing secret was made; give the destination this one:")
-    output.note(f'  secret = "{signing.format_secret(key)}"')
-    return key
+    return None
 
 
 def _read_secret(secret_file: str) -> str:
@@ -229,7 +232,7 @@ def show(received: Received) -> None:
     shown = {"id": received.id, **_told(data)}
     for name, value in shown.items():
         if value is not None:
-            output.line(f"  {name:<8}{output.clean(value)}")
+            output.line(f"  {name:<9} {output.clean(value)}")
 
 
 def _told(data: Mapping[str, Any]) -> dict[str, object]:

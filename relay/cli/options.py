@@ -24,6 +24,20 @@ def page(command: Command) -> Command:
     return limit(cursor(command))
 
 
+def created(command: Command) -> Command:
+    """``--since`` and ``--until``."""
+    since = click.option(
+        "--since", metavar="TIME", help="Only those created then or later, such as 2026-11-23T01:02:03Z."
+    )
+    until = click.option("--until", metavar="TIME", help="Only those created before.")
+    return since(until(command))
+
+
+def creation(since: str | None, until: str | None) -> dict[str, str | None]:
+    """The query parameters of ``created``."""
+    return {"created_after": since, "created_before": until}
+
+
 def paging(limit: int | None, cursor: str | None) -> dict[str, str | None]:
     """The query parameters of ``page``."""
     return {"limit": None if limit is None else str(limit), "cursor": cursor}

@@ -62,7 +62,7 @@ def submit(
     """Submit a generation to MODEL and watch it.
 
     \b
-    relay submit minimax-hailuo-2-3 -i prompt="A cat" -i duration:=6 --notify renders --wait
+    relay submit minimax-hailuo-2-3 -i prompt="A cat" -i duration:=6 --wait
     """
     body: dict[str, Any] = {"model": model, "input": read_input(document, assignments)}
     if notify:

@@ -21,14 +21,30 @@ def tasks() -> None:
 @click.option(
     "--verdict", type=click.Choice(list(map(str, model.Verdict))), help="Only those relay concludes this of."
 )
+@click.option(
+    "--model", "slug", metavar="MODEL", help="Only those of this model; `veo3-*` for all that begin so."
+)
 @click.option("--upstream", metavar="NAME", help="Only those of this upstream.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only those registered with this member of metadata; may be given several times.",
+)
+@click.option("--text", metavar="TEXT", help="Only those with this in their id, request id, model or prompt.")
+@options.created
 @options.page
 @options.as_json
 def ls(
     *,
     status: str | None,
     verdict: str | None,
+    slug: str | None,
     upstream: str | None,
+    metadata: Sequence[str],
+    text: str | None,
+    since: str | None,
+    until: str | None,
     limit: int | None,
     cursor: str | None,
     as_json: bool,
@@ -37,9 +53,11 @@ def ls(
 
     \b
     relay tasks ls --verdict running
+    relay tasks ls --metadata order=4711 --since 2026-11-01T00:00:00Z
     """
-    params = {"status": status, "verdict": verdict, "upstream": upstream}
-    answer = client.ask("GET", "/tasks", params=params | options.paging(limit, cursor))
+    params = {"status": status, "verdict": verdict, "model": slug, "upstream": upstream, "text": text}
+    params |= _members(metadata) | options.creation(since, until) | options.paging(limit, cursor)
+    answer = client.ask("GET", "/tasks", params=params)
     options.show_list(
         answer,
         "tasks",
@@ -47,6 +65,17 @@ def ls(
         row=_row,
         as_json=as_json,
     )
+
+
+def _members(metadata: Sequence[str]) -> dict[str, str | None]:
+    """The query parameters of ``--metadata``. Raises ``output.Unusable``."""
+    given: dict[str, str | None] = {}
+    for pair in metadata:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise output.Unusable(f"--metadata {output.clean(pair)}: give KEY=VALUE")
+        given[f"metadata.{name}"] = value
+    return given
 
 
 def _row(task: Mapping[str, Any]) -> Sequence[object]:
@@ -85,11 +114,13 @@ def show(*, task: str, as_json: bool) -> None:
     if body.get("error") is not None:
         shown["error"] = wording.error_text(body["error"])
     for name in ("created_at", "finished_at", "last_polled_at", "next_poll_at"):
-        shown[name.removesuffix("_at").replace("_", " ")] = output.moment(own.get(name))
+        # Polls are known of running tasks only: elsewhere their absence would read as "never".
+        if own.get(name) is not None:
+            shown[name.removesuffix("_at").replace("_", " ")] = output.moment(own[name])
     shown["events"] = own.get("events_seen")
-    for registration in own.get("registrations") or ():
-        told = output.clean(registration.get("notify")) if registration.get("notify") else "(by routes)"
-        shown[f"for {output.clean(registration.get('key'))}"] = f"tells {told}"
+    for i, registration in enumerate(own.get("registrations") or ()):
+        told = output.clean(registration.get("notify")) if registration.get("notify") else "whom routes name"
+        shown["tells" if i == 0 else f"tells {i + 1}"] = f"{told} (for {registration.get('key')})"
     output.fields(shown)
 
 
@@ -124,5 +155,5 @@ def stop(*, tasks: Sequence[str]) -> None:
     """
     paths = [client.task_path(task) for task in tasks]
     for task, path in zip(tasks, paths, strict=True):
-        client.ask("DELETE", path)
+        client.ask("DELETE", path, about=task)
         output.line(f"{output.clean(task)}  no longer watched for this key")

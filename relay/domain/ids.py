@@ -7,7 +7,6 @@ ever, which is what makes a ``webhook-id`` survive a restore from backup.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from typing import Final
@@ -21,14 +20,35 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RANDOM_BYTES: Final = 15
 """Randomness of an id: 120 bits, 24 base32 characters without padding."""
 
+_SHIFTS: Final = range(8 * RANDOM_BYTES - 10, -1, -10)
+
+_STAMP_BYTES: Final = 6
+"""Milliseconds since 1970 for the next 8,900 years."""
+
+_DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = tuple(high + low for high in _DIGITS for low in _DIGITS)
+
 
 def _base32(raw: bytes) -> str:
-    return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
+    """RFC 4648's base32 in lower case, of ``RANDOM_BYTES``: twelve pairs, faster than the library's."""
+    number = int.from_bytes(raw, "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def make(prefix: str, randomness: bytes) -> str:
     """An id such as ``tsk_…`` from ``RANDOM_BYTES`` random bytes."""
     return f"{prefix}_{_base32(randomness)}"
+
+
+def stamp(now: float, randomness: bytes) -> bytes:
+    """``RANDOM_BYTES`` bytes for ``make`` that begin with the time, the rest from ``randomness``.
+
+    Rows made one after the other then lie beside each other in every index on their id: with random
+    ids each commit rewrote a page per row, which was a third of what recording a new task cost. 72
+    bits are left that nobody can foresee. ``now`` is epoch seconds.
+    """
+    milliseconds = int(now * 1000).to_bytes(_STAMP_BYTES, "big")
+    return milliseconds + randomness[: RANDOM_BYTES - _STAMP_BYTES]
 
 
 def derive(prefix: str, *parts: str) -> str:

@@ -90,7 +90,8 @@ def fold(task: model.Task, page: model.Page, *, now: float) -> Fold:
     if page.authoritative and page.snapshot is not None and page.snapshot.status is not None:
         end = page.snapshot if page.snapshot.status.terminal else end
 
-    merged = dataclasses.replace(merged, status=status)
+    if status is not merged.status:
+        merged = dataclasses.replace(merged, status=status)
     if end is None or end.status is None:
         return Fold(task=merged, changes=tuple(changes), unknown_statuses=unknown)
     said_by_endpoint = page.authoritative and end is page.snapshot and not _awaits_output(end)
@@ -109,8 +110,15 @@ def finish(task: model.Task, end: model.Snapshot, *, now: float) -> model.Task:
     assert end.status is not None
     assert end.status.terminal
     assert not task.verdict.final
+    overcome = end.status is model.Status.SUCCEEDED
     return dataclasses.replace(
-        _overlay(task, end), status=end.status, verdict=model.Verdict.ENDED, finished_at=now
+        task,
+        status=end.status,
+        verdict=model.Verdict.ENDED,
+        finished_at=now,
+        cost_actual=task.cost_actual if end.cost_actual is None else end.cost_actual,
+        output=task.output if _empty(end.output) else end.output,
+        error=task.error if end.error is None and not overcome else end.error,
     )
 
 
@@ -204,16 +212,6 @@ def _fill(task: model.Task, observed: Sequence[model.Snapshot]) -> model.Task:
         cost_actual=_first(task.cost_actual, (s.cost_actual for s in reversed(observed))),
         output=_first(task.output, (s.output for s in reversed(observed) if not _empty(s.output))),
         error=task.error if succeeded else _first(task.error, (s.error for s in reversed(observed))),
-    )
-
-
-def _overlay(task: model.Task, end: model.Snapshot) -> model.Task:
-    overcome = end.status is model.Status.SUCCEEDED
-    return dataclasses.replace(
-        task,
-        cost_actual=task.cost_actual if end.cost_actual is None else end.cost_actual,
-        output=task.output if _empty(end.output) else end.output,
-        error=task.error if end.error is None and not overcome else end.error,
     )
 
 

@@ -355,8 +355,9 @@ class Submission:
 
     ``client_key`` is the caller's ``Idempotency-Key`` or ``None``; ``upstream_key`` is relay's
     own random one and never changes. ``fingerprint`` is SHA-256 of canonical ``{model, input}``.
-    ``request`` is the exact body for the upstream; ``answer`` the body first answered to the
-    caller, once succeeded.
+    ``key_made`` says that relay made the client key, because the caller sent none. ``request`` is
+    the exact body for the upstream where ``request_whole``; otherwise large data URIs are only named
+    in it, and it cannot be sent. ``answer`` is the body first answered to the caller, once succeeded.
     """
 
     id: str
@@ -373,3 +374,5 @@ class Submission:
     state: SubmissionState
     answer: bytes | None
     created_at: float
+    key_made: bool = False
+    request_whole: bool = True

@@ -96,6 +96,16 @@ class Budget:
         self._tokens = burst
         self._updated_at = now
 
+    @property
+    def left(self) -> float:
+        """Tokens there were when one was last asked for, after it was taken."""
+        return self._tokens
+
+    @property
+    def updated_at(self) -> float:
+        """When that was."""
+        return self._updated_at
+
     def take(self, now: float) -> float:
         """Take one token. 0.0 when it was there; otherwise seconds until one is, and none is taken."""
         if now > self._updated_at:

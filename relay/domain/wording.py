@@ -75,9 +75,10 @@ def webhook_body(
     An output that makes it too long is left out; what identifies the task and ``metadata`` (4 kB at
     most, by whoever takes it) are always whole.
     """
-    whole = len(_json(task.output)) <= OUTPUT_MAX
-    body = _json(_payload(task, change, metadata=metadata, at=at, whole=whole))
-    if whole and task.output is not None and len(body) > PAYLOAD_MAX:
+    body = _json(_payload(task, change, metadata=metadata, at=at, whole=True))
+    if len(body) <= OUTPUT_MAX:
+        return body  # the usual case: then the output in it is no longer either
+    if len(_json(task.output)) > OUTPUT_MAX or (task.output is not None and len(body) > PAYLOAD_MAX):
         body = _json(_payload(task, change, metadata=metadata, at=at, whole=False))
     return body
 
@@ -112,7 +113,7 @@ def _payload(
 
 def _bounded(error: object) -> object:
     """The error as it came where that is short, else its text, within ``ERROR_JSON_MAX``."""
-    if len(_json(error)) <= ERROR_JSON_MAX:
+    if error is None or len(_json(error)) <= ERROR_JSON_MAX:
         return error
     text = error_text(error)
     while len(_json(text)) > ERROR_JSON_MAX:  # escapes and letters of several bytes
@@ -241,20 +242,21 @@ def _json(value: object) -> bytes:
     NaN and the infinities become null, lone surrogates question marks.
     """
     try:
-        text = _dump(value)
+        text = _ENCODER.encode(value)
     except ValueError:
-        text = _dump(_finite(value))
+        text = _ENCODER.encode(_finite(value))
     return text.encode("utf-8", "replace")
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_decimal)
 
 
 def _decimal(value: object) -> float:
     if isinstance(value, Decimal):
         return float(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_decimal
+)
 
 
 def _finite(value: object) -> object:

@@ -8,16 +8,17 @@ peers that hang leave room for those that do not. Retry decisions are ``domain/b
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from relay import metrics
 from relay.domain import backoff, errors, ids, model
-from relay.engine import batcher, outbox, supervisor
+from relay.engine import batcher, outbox, seats, supervisor
 from relay.engine import clock as clocks
 from relay.senders import base
 from relay.store import base as store_base
@@ -30,58 +31,18 @@ LEASE_MARGIN: Final = 30.0
 RECHECK: Final = 30.0
 """Seconds after which due times are read from the store again, whatever memory says."""
 
+GATHER: Final = 0.005
+"""Seconds that a claim waits while seats are short: they come free one after the other, and one claim
+for several is cheaper than several."""
+
 RECORD_RETRY_CAP: Final = 10.0
 """Longest wait between two tries to record an outcome while the database cannot be written."""
 
+CLOCK_STEP: Final = 2.0
+"""Seconds by which the clock must have been set back between two passes to be taken note of."""
 
-@dataclass(slots=True)
-class Seats:
-    """The seats of one ``Capacity``, and who sits."""
-
-    capacity: base.Capacity
-    taken: int = 0
-    taken_hanging: int = 0
-
-    def free(self, *, hanging: bool) -> int:
-        """How many more sends may start."""
-        free = self.capacity.seats - self.taken
-        if hanging:
-            free = min(free, self.capacity.seats_hanging - self.taken_hanging)
-        return free
-
-
-@dataclass(slots=True)
-class Lane:
-    """One destination. ``next_due`` is epoch seconds or ``None`` when nothing is known to be owed."""
-
-    sender: base.Sender
-    schedule: Sequence[float]
-    seats: Seats
-    in_flight: int = 0
-    hanging: bool = False
-    next_due: float | None = None
-
-    def free(self) -> int:
-        """How many sends to this destination may start now."""
-        return min(self.sender.concurrency - self.in_flight, self.seats.free(hanging=self.hanging))
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A seat that was taken, remembered as it was, so that it is given back as it was."""
-
-    lane: Lane
-    hanging: bool
-    given_back: bool = field(default=False)
-
-    def give_back(self) -> None:
-        if self.given_back:
-            return
-        self.given_back = True
-        self.lane.in_flight -= 1
-        self.lane.seats.taken -= 1
-        if self.hanging:
-            self.lane.seats.taken_hanging -= 1
+RELEASE_TIMEOUT: Final = 1.0
+"""Seconds for giving a lease back during a drain; the next start takes back what is left."""
 
 
 class Dispatcher:
@@ -113,15 +74,16 @@ class Dispatcher:
         self._senders = senders
         self._draining = False
         self._checked_at = float("-inf")
+        self._ahead = clock.now() - clock.monotonic()
         self._starved = False
         self._owed_meanwhile: dict[str, float] | None = None
         self._waiters: dict[str, asyncio.Event] = {}
-        seats: dict[str, Seats] = {}
+        shared: dict[str, seats.Seats] = {}
         self._lanes = {
-            name: Lane(
+            name: seats.Lane(
                 sender=sender,
                 schedule=schedules[name],
-                seats=seats.setdefault(sender.capacity.name, Seats(sender.capacity)),
+                seats=shared.setdefault(sender.capacity.name, seats.Seats(sender.capacity)),
             )
             for name, sender in senders.items()
         }
@@ -133,7 +95,7 @@ class Dispatcher:
 
     # -- fresh deliveries: stored already leased where a seat is free ---------------------------
 
-    def lease(self, delivery: model.NewDelivery) -> tuple[model.NewDelivery, _Seat | None]:
+    def lease(self, delivery: model.NewDelivery) -> tuple[model.NewDelivery, seats.Seat | None]:
         """Take a seat for a delivery that is about to be stored.
 
         Without a free seat, or behind others that are due, it is stored as pending.
@@ -154,10 +116,10 @@ class Dispatcher:
             created_at=delivery.created_at,
             leased_until=until,
         )
-        return leased, self._sit(lane)
+        return leased, lane.sit()
 
     def stored(
-        self, leased: Sequence[tuple[model.NewDelivery, _Seat | None]], inserted: frozenset[str]
+        self, leased: Sequence[tuple[model.NewDelivery, seats.Seat | None]], inserted: frozenset[str]
     ) -> None:
         """The commit is done: send what was new and has a seat, and wake up for the rest."""
         for delivery, seat in leased:
@@ -169,7 +131,7 @@ class Dispatcher:
             else:
                 self.owed(delivery.destination, delivery.created_at)
 
-    def unstored(self, leased: Sequence[tuple[model.NewDelivery, _Seat | None]]) -> None:
+    def unstored(self, leased: Sequence[tuple[model.NewDelivery, seats.Seat | None]]) -> None:
         """The commit lost or failed: nothing is owed."""
         for _, seat in leased:
             if seat is not None:
@@ -191,18 +153,40 @@ class Dispatcher:
         """Claim what is due for every lane with a free seat, and start sending it."""
         if self._draining:
             return None
+        await self._follow_clock()
         if self._clock.monotonic() - self._checked_at >= RECHECK:
             await self._read_due()
+        if self._starved:
+            await asyncio.sleep(GATHER)
         now = self._clock.now()
         requests = self._requests(now)
         if requests:
-            limit = max(self._lanes[r.destination].sender.time_limit for r in requests)
-            claims = await self._store.claim(requests, now=now, leased_until=now + limit + LEASE_MARGIN)
-            for claim in claims:
-                lane = self._lanes[claim.destination]
-                self._start(self._sit(lane), claim)
+            await self._claim(requests, now=now)
             await self._read_due()
         return self._delay()
+
+    async def _follow_clock(self) -> None:
+        """A clock that was set back must not make what is due wait until it has caught up."""
+        ahead = self._clock.now() - self._clock.monotonic()
+        back = self._ahead - ahead
+        if back > CLOCK_STEP:
+            moved = await self._store.shift_due(seconds=back)
+            log.warning("the clock was set back", seconds=round(back, 1), deliveries=moved)
+            self._checked_at = float("-inf")
+        self._ahead = ahead
+
+    async def _claim(self, requests: Sequence[store_base.ClaimRequest], *, now: float) -> None:
+        """Lease and start sending. The seats are taken first: fresh deliveries look for some meanwhile."""
+        limit = max(self._lanes[r.destination].sender.time_limit for r in requests)
+        taken = {r.destination: [self._lanes[r.destination].sit() for _ in range(r.limit)] for r in requests}
+        try:
+            claims = await self._store.claim(requests, now=now, leased_until=now + limit + LEASE_MARGIN)
+            for claim in claims:
+                self._start(taken[claim.destination].pop(), claim)
+        finally:
+            for unused in taken.values():
+                for seat in unused:
+                    seat.give_back()
 
     def _requests(self, now: float) -> list[store_base.ClaimRequest]:
         """Ask for as much as there are seats, counting shared seats as they are given out."""
@@ -242,17 +226,10 @@ class Dispatcher:
 
     # -- one delivery ---------------------------------------------------------------------------
 
-    def _sit(self, lane: Lane) -> _Seat:
-        lane.in_flight += 1
-        lane.seats.taken += 1
-        if lane.hanging:
-            lane.seats.taken_hanging += 1
-        return _Seat(lane, lane.hanging)
-
-    def _start(self, seat: _Seat, claim: model.Claim) -> None:
+    def _start(self, seat: seats.Seat, claim: model.Claim) -> None:
         self._supervisor.spawn(self._deliver(seat, claim), name=f"send {claim.delivery_id}", patient=True)
 
-    async def _deliver(self, seat: _Seat, claim: model.Claim) -> None:
+    async def _deliver(self, seat: seats.Seat, claim: model.Claim) -> None:
         lane = seat.lane
         started_at, started = self._clock.now(), self._clock.monotonic()
         try:
@@ -277,7 +254,7 @@ class Dispatcher:
             if (waiter := self._waiters.get(claim.delivery_id)) is not None:
                 waiter.set()
 
-    async def _send(self, lane: Lane, claim: model.Claim) -> base.Accepted | errors.SendError:
+    async def _send(self, lane: seats.Lane, claim: model.Claim) -> base.Accepted | errors.SendError:
         number = claim.attempts_made + 1
         outgoing = base.Outgoing(
             delivery_id=claim.delivery_id, type=claim.type, body=claim.body, attempt=number
@@ -295,7 +272,7 @@ class Dispatcher:
 
     def _attempt(
         self,
-        lane: Lane,
+        lane: seats.Lane,
         claim: model.Claim,
         result: base.Accepted | errors.SendError,
         started_at: float,
@@ -334,7 +311,11 @@ class Dispatcher:
         )
 
     async def _record(self, claim: model.Claim, attempt: store_base.AttemptWrite) -> None:
-        """Record the outcome, however long the database cannot be written: it is kept until then."""
+        """Record the outcome, however long the database cannot be written: it is kept until then.
+
+        What the peer said is given up before the outcome is: an outcome that is never recorded
+        would be sent again, and again.
+        """
         failures = 0
         while True:
             try:
@@ -347,6 +328,10 @@ class Dispatcher:
                     "outcome not recorded yet", delivery=claim.delivery_id, error=str(exc), retry_in=delay
                 )
                 await asyncio.sleep(delay)
+            except errors.StoreRejected:
+                if attempt.detail is None and attempt.status_code is None:
+                    raise
+                attempt = dataclasses.replace(attempt, detail=None, status_code=None)
         self._report(claim, attempt, number)
 
     def _report(self, claim: model.Claim, attempt: store_base.AttemptWrite, number: int | None) -> None:
@@ -376,7 +361,9 @@ class Dispatcher:
 
     async def _give_up(self, claim: model.Claim) -> None:
         """An attempt cut by a drain is released, not counted."""
-        await self._store.release([(claim.delivery_id, claim.fence)], now=self._clock.now())
+        with contextlib.suppress(errors.StoreError, TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await self._store.release([(claim.delivery_id, claim.fence)], now=self._clock.now())
 
     # -- asked for by people --------------------------------------------------------------------
 

@@ -63,5 +63,9 @@ class Health:
         return [f"deliveries to {name} are {age:.0f} s overdue" for age, name in sorted(late, reverse=True)]
 
     def alive(self) -> bool:
-        """Whether every loop makes progress: what the watchdog is fed by."""
-        return not self._supervisor.stuck(STUCK_AFTER)
+        """Whether every loop makes progress, or would: what the watchdog is fed by.
+
+        A daemon that cannot write its database is not ready but alive: a restart would mend nothing
+        and forget the outcomes that wait to be recorded.
+        """
+        return not self._supervisor.hung(STUCK_AFTER)

@@ -40,6 +40,19 @@ class Registered:
     created: bool
 
 
+_Reference = tuple[str, str]
+"""Upstream and task id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """A registration about to be stored, and the watch once it is."""
+
+    change: recording.Change
+    watch: model.Watch
+    created: bool
+
+
 class Intake:
     """Registrations. Never calls an upstream."""
 
@@ -60,15 +73,70 @@ class Intake:
         self._clock = clock
         self._randomness = randomness
 
+    async def register_one(self, key_id: str, wanted: Wanted) -> Registered:
+        """Register one. Raises as ``register`` does."""
+        self.check(wanted.upstream, wanted.notify)
+        watch: model.Watch | None = None  # most tasks are new: to try that first costs less than to ask
+        while True:
+            done = await self.join(key_id, wanted, watch)
+            if done is not None:
+                return done
+            [watch] = await self._store.watches([(wanted.upstream, wanted.task_id)])
+
     async def register(self, key_id: str, wanted: Sequence[Wanted]) -> list[Registered]:
         """Register each; answers in order. Naming a task twice merges both.
 
         Raises ``errors.RequestRefused`` for an unknown upstream or destination (nothing is
-        registered then) and ``errors.StoreUnavailable``.
+        registered then), ``errors.StoreRejected`` and ``errors.StoreUnavailable``.
         """
         for one in wanted:
             self.check(one.upstream, one.notify)
-        return [await self._register(key_id, one) for one in wanted]
+        registered = await self.register_each(key_id, wanted)
+        for fate in registered:
+            if isinstance(fate, errors.StoreRejected):
+                raise fate
+        return [fate for fate in registered if isinstance(fate, Registered)]
+
+    async def register_each(
+        self, key_id: str, wanted: Sequence[Wanted]
+    ) -> list[Registered | errors.StoreRejected]:
+        """Register what was checked, all together; the answer for one that cannot be stored is its error.
+
+        Raises ``errors.StoreUnavailable``; some may be registered then, and asking again is safe.
+        """
+        merged: dict[_Reference, Wanted] = {}
+        for one in wanted:
+            reference = (one.upstream, one.task_id)
+            known = merged.get(reference)
+            merged[reference] = one if known is None else _both(known, one)
+        done: dict[_Reference, Registered | errors.StoreRejected] = {}
+        # Most tasks are new. To try that first costs less than to ask, and who loses asks.
+        trying: dict[_Reference, model.Watch | None] = dict.fromkeys(merged)
+        while trying:
+            joinings = [self._joining(key_id, merged[each], watch) for each, watch in trying.items()]
+            stored = await self._recorder.write_all([joining.change for joining in joinings])
+            lost: list[_Reference] = []
+            unavailable: errors.StoreError | None = None
+            for reference, joining, answer in zip(trying, joinings, stored, strict=True):
+                if isinstance(answer, errors.StoreRejected):
+                    done[reference] = answer
+                elif isinstance(answer, errors.StoreError):
+                    unavailable = answer
+                elif answer:
+                    done[reference] = self._joined(joining)
+                else:
+                    lost.append(reference)
+            if unavailable is not None:
+                raise unavailable  # only now: what was stored beside it is watched
+            trying = dict(zip(lost, await self._store.watches(lost), strict=True)) if lost else {}
+        answers: list[Registered | errors.StoreRejected] = []
+        for one in wanted:
+            fate = done[(one.upstream, one.task_id)]
+            answers.append(fate)
+            if isinstance(fate, Registered) and fate.created:
+                # Named again further on, it was there already.
+                done[(one.upstream, one.task_id)] = dataclasses.replace(fate, created=False)
+        return answers
 
     def check(self, upstream: str, notify: Sequence[str]) -> None:
         """Raise ``errors.RequestRefused`` unless these are configured."""
@@ -80,16 +148,9 @@ class Intake:
         for position, name in enumerate(notify):
             if self._outbox.unknown([name]):
                 known = ", ".join(sorted(self._outbox.table.destinations)) or "none"
-                raise errors.RequestRefused(
-                    f"no destination named {name[:80]!r}; configured: {known}", pointer=f"/notify/{position}"
-                )
-
-    async def _register(self, key_id: str, wanted: Wanted) -> Registered:
-        while True:
-            [watch] = await self._store.watches([(wanted.upstream, wanted.task_id)])
-            done = await self.join(key_id, wanted, watch)
-            if done is not None:
-                return done
+                # A URL may hold secrets: it is not repeated.
+                wrong = "URLs are not taken here" if "://" in name else f"no destination named {name[:80]!r}"
+                raise errors.RequestRefused(f"{wrong}; configured: {known}", pointer=f"/notify/{position}")
 
     async def join(
         self,
@@ -99,7 +160,7 @@ class Intake:
         *,
         task: model.Task | None = None,
         changes: Sequence[model.Change] = (),
-        resolve: tuple[str, bytes] | None = None,
+        resolve: store_base.Resolution | None = None,
     ) -> Registered | None:
         """One try at storing a registration on ``watch`` (``None``: the task is new).
 
@@ -107,12 +168,29 @@ class Intake:
         means for everybody registered; ``resolve`` settles a submission in the same transaction.
         ``None`` when another writer was first.
         """
+        joining = self._joining(key_id, wanted, watch, task=task, changes=changes, resolve=resolve)
+        one = joining.change
+        stored = await self._recorder.write(one.write, one.changes, one.registrations)
+        return self._joined(joining) if stored else None
+
+    def _joining(
+        self,
+        key_id: str,
+        wanted: Wanted,
+        watch: model.Watch | None,
+        *,
+        task: model.Task | None = None,
+        changes: Sequence[model.Change] = (),
+        resolve: store_base.Resolution | None = None,
+    ) -> _Joining:
         now = self._clock.now()
         known = watch.registrations if watch else ()
         before = next((r for r in known if r.key_id == key_id), None)
         registration = _merged(before, wanted, key_id=key_id, now=now)
         after = task or (watch.task if watch else self.new_task(wanted.upstream, wanted.task_id))
-        after = dataclasses.replace(after, version=watch.task.version + 1 if watch else 1)
+        version = watch.task.version + 1 if watch else 1
+        if after.version != version:
+            after = dataclasses.replace(after, version=version)
         write = store_base.TaskWrite(
             task=after,
             expected_version=watch.task.version if watch else None,
@@ -121,24 +199,28 @@ class Intake:
             recorded_at=now,
         )
         registrations = (*(r for r in known if r.key_id != key_id), registration)
-        if changes:
-            stored = await self._recorder.write(write, changes, registrations)
-        else:
+        change = recording.Change(
+            write=write,
             # What happened before is owed to this registration only; others had their turn.
-            stored = await self._recorder.write(write, lifecycle.changes_so_far(after), [registration])
-        if not stored:
-            return None
-        current = model.Watch(task=after, registrations=registrations)
-        self._pollers.watch(current)
-        return Registered(watch=current, created=before is None)
+            changes=changes or lifecycle.changes_so_far(after),
+            registrations=registrations if changes else (registration,),
+        )
+        return _Joining(change, model.Watch(task=after, registrations=registrations), before is None)
+
+    def _joined(self, joining: _Joining) -> Registered:
+        """It is stored: have the task watched."""
+        self._pollers.watch(joining.watch)
+        return Registered(watch=joining.watch, created=joining.created)
 
     def new_task(self, upstream: str, task_id: str) -> model.Task:
         """A task that nothing is known of yet."""
+        now = self._clock.now()
         return model.Task(
-            id=ids.make("tsk", self._randomness(ids.RANDOM_BYTES)),
+            id=ids.make("tsk", ids.stamp(now, self._randomness(ids.RANDOM_BYTES))),
             upstream=upstream,
             task_id=task_id,
-            created_at=self._clock.now(),
+            version=1,
+            created_at=now,
         )
 
     async def unregister(self, key_id: str, *, upstream: str, task_id: str) -> bool:
@@ -161,6 +243,16 @@ class Intake:
                 left = tuple(r for r in watch.registrations if r.key_id != key_id)
                 self._pollers.watch(model.Watch(task=after, registrations=left))
                 return True
+
+
+def _both(first: Wanted, second: Wanted) -> Wanted:
+    """What one caller wants of one task, said in two pieces."""
+    return dataclasses.replace(
+        first,
+        notify=tuple(dict.fromkeys((*first.notify, *second.notify))),
+        statuses=first.statuses if second.statuses is None else second.statuses,
+        metadata=first.metadata if second.metadata is None else second.metadata,
+    )
 
 
 def _merged(

@@ -23,6 +23,9 @@ BATCH: Final = 500
 
 DAY: Final = 86400.0
 
+KEYS_KEPT_DAYS: Final = 30.0
+"""Days for which an ``Idempotency-Key`` is remembered, whatever becomes of its task."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
@@ -62,6 +65,7 @@ class Janitor:
             tasks_before=now - self._days.tasks * DAY,
             events_before=now - self._days.events * DAY,
             attempts_before=now - self._days.attempts * DAY,
+            submissions_before=now - KEYS_KEPT_DAYS * DAY,
         )
         gone = await self._store.purge(retention, limit=BATCH)
         if gone:

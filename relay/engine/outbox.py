@@ -14,6 +14,8 @@ from relay.domain import ids, lifecycle, model, routing, wording
 TEST_TYPE: Final = "relay.test"
 OPERATOR_TYPE: Final = "relay.operator."
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True)
+
 
 class Outbox:
     """Composes deliveries. Pure but for what it was made with."""
@@ -58,7 +60,7 @@ class Outbox:
         parts = [task.upstream, task.task_id, owed.change.value, form.value]
         at = lifecycle.happened_at(task, owed.change, now=now)
         if form is model.Format.WEBHOOK:
-            parts.append(json.dumps(owed.metadata, sort_keys=True))
+            parts.append(_CANONICAL.encode(owed.metadata))
             body = wording.webhook_body(task, owed.change, metadata=owed.metadata, at=at)
         else:
             prompt = destination is None or destination.prompt

@@ -9,13 +9,13 @@ endpoint before it is told, and the cursor does not pass it until then.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import heapq
 import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -23,13 +23,19 @@ import structlog
 from relay import metrics
 from relay.domain import errors, lifecycle, model, schedule
 from relay.engine import clock as clocks
-from relay.engine import recording, supervisor
+from relay.engine import news, recording, supervisor
 from relay.upstreams import base
 
 log = structlog.get_logger(__name__)
 
 PAUSE_PROBE: Final = 60.0
 """Seconds between two looks with a credential that the upstream refuses."""
+
+HEAP_SLACK: Final = 1000
+"""Forgotten tasks that may lie in the heap until they are due, beside as many as are watched."""
+
+RATE_LIMIT_REST: Final = 1.0
+"""Seconds for which a credential is not used after a 429 that names no time: limits are per credential."""
 
 Notice = Callable[[str, str, str], Awaitable[None]]
 """Tell the operator: kind, key, text."""
@@ -102,7 +108,10 @@ class Poller:
         self._wait = math.inf
         self._draining = False
         self._paused_reason: str | None = None
+        self._pause_key: str | None = None
         self._paused_until = float("-inf")
+        self._rested_until = float("-inf")
+        self._worked_at = float("-inf")
         self._unknown_told: set[str] = set()
         # A whole second's worth at once: smooth enough for a peer, and no timer per request.
         self._budget = schedule.Budget(
@@ -114,15 +123,20 @@ class Poller:
 
     # -- what is watched ------------------------------------------------------------------------
 
-    def watch(self, watch: model.Watch, *, delay: float = 0.0) -> None:
-        """Watch this task, or take note of its newer version. Finished ones are forgotten."""
+    def watch(self, watch: model.Watch, *, delay: float | None = None) -> None:
+        """Watch this task, or take note of its newer version. Finished ones are forgotten.
+
+        The first look at it is due in ``delay`` seconds. ``None`` is for a task that somebody has
+        just asked for: it goes ahead of all that a short budget keeps waiting.
+        """
         entry = self._entries.get(watch.task.id)
         if entry is not None and entry.watch.task.version > watch.task.version:
             return
         if watch.task.verdict.final or not watch.registrations:
             self.forget(watch.task.id)
         elif entry is None:
-            entry = _Entry(watch=watch, due=self._clock.monotonic() + delay, cursor=watch.task.cursor)
+            due = float("-inf") if delay is None else self._clock.monotonic() + delay
+            entry = _Entry(watch=watch, due=due, cursor=watch.task.cursor)
             self._entries[watch.task.id] = entry
             self._watched.set(len(self._entries))
             self._push(entry)
@@ -132,9 +146,15 @@ class Poller:
 
     def forget(self, task: str) -> None:
         """Stop asking about relay's task id ``task``."""
-        entry = self._entries.pop(task, None)
+        entry = self._entries.get(task)
         if entry is not None:
-            entry.forgotten = True
+            self._drop(entry)
+
+    def _drop(self, entry: _Entry) -> None:
+        """Forget this very entry: the task may have been registered anew since its look began."""
+        entry.forgotten = True
+        if self._entries.get(entry.watch.task.id) is entry:
+            del self._entries[entry.watch.task.id]
             self._watched.set(len(self._entries))
 
     def polled(self, task: str) -> Polled | None:
@@ -165,6 +185,9 @@ class Poller:
     def _push(self, entry: _Entry) -> None:
         entry.ticket = next(self._tickets)
         heapq.heappush(self._heap, (entry.due, entry.ticket, entry))
+        if len(self._heap) > 2 * len(self._entries) + HEAP_SLACK:
+            self._heap = [waiting for waiting in self._heap if not waiting[2].forgotten]
+            heapq.heapify(self._heap)
 
     def _take(self) -> _Entry | None:
         """The task to look at now, or ``None``: then ``_wait`` is for how long, infinite until woken."""
@@ -191,6 +214,8 @@ class Poller:
                 return math.inf
             if now < self._paused_until:
                 return self._paused_until - now
+        if now < self._rested_until:
+            return self._rested_until - now
         if self._in_flight >= self._options.concurrency:
             return math.inf
         return self._budget.take(now)
@@ -208,14 +233,21 @@ class Poller:
     async def _look(self, entry: _Entry) -> None:
         """One look at one task, whatever comes of it, and when to look again."""
         delay: float | None = None
+        task_id, done = entry.watch.task.task_id, False
         try:
             delay = await self._poll_one(entry)
-        except errors.StoreUnavailable as exc:
-            # Nothing is lost: the cursor was not moved, the same news comes again.
-            entry.failures += 1
-            entry.validator = None
-            log.error("news not recorded yet", upstream=self._upstream.name, error=str(exc))
+        except errors.StoreError as exc:
+            log.error("news not recorded yet", upstream=self._upstream.name, task=task_id, error=str(exc))
+        except Exception:
+            # A fault of ours with one task must not stop the others.
+            log.exception("look failed unexpectedly", upstream=self._upstream.name, task=task_id)
+        else:
+            done = True
         finally:
+            if not done:
+                # Nothing is lost: the cursor was not moved, the same news comes again.
+                entry.failures += 1
+                entry.validator = None
             entry.in_flight = False
             self._in_flight -= 1
             if not entry.forgotten:
@@ -235,15 +267,16 @@ class Poller:
         except errors.TaskNotFound as exc:
             return await self._missed(entry, exc)
         except errors.UpstreamUnauthorized as exc:
-            return await self._refused(exc)
+            return await self._refused(entry, exc)
         except errors.UpstreamError as exc:
             return await self._failed(entry, exc)
-        entry.last_polled_at = now = self._clock.now()
+        self._worked_at = entry.last_polled_at = now = self._clock.now()
         if self._paused_reason is not None:
             self._resume()
         entry.failures = 0
         entry.last_error = None
-        if entry.misses.count:
+        if entry.misses.count and (entry.unconfirmed is None or page.authoritative):
+            # While an end waits for its confirmation only the task endpoint can take back its 404s.
             entry.misses = schedule.Misses()
         entry.validator = page.validator
         late = schedule.stalled(entry.watch.task, self._options.pace, now=now)
@@ -267,30 +300,36 @@ class Poller:
             pending = fold.unconfirmed or entry.unconfirmed
             if pending is not None and not fold.task.verdict.final:
                 try:
-                    fold = await self._settle(entry, fold, pending)
+                    fold = await self._settle(entry, fold, pending, page)
                 except errors.TaskNotFound as exc:
                     return await self._missed(entry, exc)
                 except errors.UpstreamError as exc:
                     await self._store(entry, watch, fold, page, hold_cursor=True)
+                    if isinstance(exc, errors.UpstreamUnauthorized):
+                        return await self._refused(entry, exc)
                     return await self._failed(entry, exc)
             if schedule.stalled(fold.task, self._options.pace, now=now):
-                fold = _then(fold, lifecycle.stall(fold.task, now=now))
+                fold = news.combined(fold, lifecycle.stall(fold.task, now=now))
             held = fold.unconfirmed is not None
             if await self._store(entry, watch, fold, page, hold_cursor=held):
                 return schedule.CONFIRM_INTERVAL if held else None
             watch = await self._recorder.reload(watch.task)
-        if watch is not None:
-            entry.watch = watch
-        self.forget(entry.watch.task.id)
+        self._drop(entry)
         return None
 
-    async def _settle(self, entry: _Entry, fold: lifecycle.Fold, end: model.Status) -> lifecycle.Fold:
-        """Ask the task endpoint about an end that is not certain."""
+    async def _settle(
+        self, entry: _Entry, fold: lifecycle.Fold, end: model.Status, page: model.Page
+    ) -> lifecycle.Fold:
+        """Decide about an end that is not certain by what the task endpoint says, or just said."""
         now = self._clock.monotonic()
         if entry.unconfirmed is None:
             entry.unconfirmed, entry.unconfirmed_since = end, now
-        self._budget.spend()
-        authority = await self._upstream.fetch(entry.watch.task.task_id)
+        if page.authoritative and page.snapshot is not None:
+            authority = page.snapshot
+        else:
+            self._budget.spend()
+            authority = await self._upstream.fetch(entry.watch.task.task_id)
+            entry.misses = schedule.Misses()
         since = self._clock.monotonic() - entry.unconfirmed_since
         out_of_time = since >= self._options.confirm_timeout
         settled = lifecycle.settle(fold.task, end, authority, now=self._clock.now(), out_of_time=out_of_time)
@@ -303,7 +342,7 @@ class Poller:
                 endpoint_says=authority.raw_status,
                 waited=round(since, 1),
             )
-        return _then(fold, settled)
+        return news.combined(fold, settled)
 
     async def _store(
         self,
@@ -318,7 +357,7 @@ class Poller:
         cursor = watch.task.cursor if hold_cursor or page.cursor is None else page.cursor
         if hold_cursor:
             entry.validator = None  # what was not stored must come again
-        events = _events(page, fold.changes, watch.task.task_id, now=self._clock.now())
+        events = news.events_of(page, fold.changes, watch.task.task_id, now=self._clock.now())
         unchanged = fold.task == watch.task  # folding leaves cursor and version alone
         if unchanged and (not events or (hold_cursor and entry.unconfirmed is not None and not fold.changes)):
             entry.cursor = cursor
@@ -352,6 +391,8 @@ class Poller:
     # -- what goes wrong ------------------------------------------------------------------------
 
     async def _failed(self, entry: _Entry, failure: errors.UpstreamError) -> float | None:
+        if failure.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            self._rested_until = self._clock.monotonic() + (failure.retry_after or RATE_LIMIT_REST)
         metrics.POLLS.labels(self._upstream.name, failure.reason).inc()
         entry.failures += 1
         if entry.last_error != failure.reason:
@@ -388,7 +429,7 @@ class Poller:
         if entry.unconfirmed is not None:
             # Its end was seen, and the task is gone since: that end is all there will ever be.
             end = model.Snapshot(status=entry.unconfirmed)
-            await self._conclude(entry, lambda task, *, now: _ended(task, end, now=now))
+            await self._conclude(entry, lambda task, *, now: news.ended(task, end, now=now))
         else:
             await self._conclude(entry, lifecycle.lose)
         return None
@@ -401,60 +442,38 @@ class Poller:
             if await self._store(entry, watch, fold, model.Page(), hold_cursor=True):
                 return
             watch = await self._recorder.reload(watch.task)
-        self.forget(entry.watch.task.id)
+        self._drop(entry)
 
-    async def _refused(self, failure: errors.UpstreamUnauthorized) -> float:
-        """401 or 403: the credential is paused, with one notice, and probed now and then."""
+    async def _refused(self, entry: _Entry, failure: errors.UpstreamUnauthorized) -> float | None:
+        """401 or 403: the credential is paused, with one notice, and probed now and then.
+
+        A 403 while the same credential works for other tasks is about this one: somebody else's.
+        """
+        if (
+            failure.status_code == 403
+            and self._paused_reason is None
+            and self._clock.now() - self._worked_at < 2.0 * self._options.pace.interval_max
+        ):
+            return await self._failed(entry, failure)
         metrics.POLLS.labels(self._upstream.name, failure.reason).inc()
         self._paused_until = self._clock.monotonic() + PAUSE_PROBE
         if self._paused_reason is None:
             self._paused_reason = failure.reason
+            self._pause_key = f"{self._upstream.name}:{self._clock.now():.0f}"
             metrics.CREDENTIAL_PAUSED.labels(self._upstream.name).set(1)
             log.error("credential paused", upstream=self._upstream.name, status_code=failure.status_code)
+        if self._pause_key is not None:
             name = self._upstream.name
             text = (
                 f"The upstream {name} answers {failure.status_code}: its api_key was refused. "
                 f"{len(self._entries)} tasks wait. Put a working key into upstreams.{name}.api_key "
                 "and restart relay."
             )
-            await self._notice("credential_paused", f"{name}:{self._clock.now():.0f}", text)
+            await self._notice("credential_paused", self._pause_key, text)
+            self._pause_key = None  # told; until then the next probe tries again
         return 0.0
 
     def _resume(self) -> None:
         self._paused_reason = None
         metrics.CREDENTIAL_PAUSED.labels(self._upstream.name).set(0)
         log.info("credential works again", upstream=self._upstream.name)
-
-
-def _then(first: lifecycle.Fold, second: lifecycle.Fold) -> lifecycle.Fold:
-    """Two folds of one look as one."""
-    return dataclasses.replace(second, changes=(*first.changes, *second.changes))
-
-
-def _ended(task: model.Task, end: model.Snapshot, *, now: float) -> lifecycle.Fold:
-    if task.verdict.final or end.status is None:
-        return lifecycle.Fold(task=task)
-    return lifecycle.Fold(task=lifecycle.finish(task, end, now=now), changes=(model.Change(end.status),))
-
-
-def _events(
-    page: model.Page, changes: Sequence[model.Change], task_id: str, *, now: float
-) -> list[model.Event]:
-    """The upstream's events, and one of relay's own for each change that none of them carries."""
-    carried = {event.snapshot.status for event in page.events}
-    own = [
-        model.Event(
-            key=f"relay:{change.value}",
-            type=change.type,
-            timestamp=now,
-            data={"task_id": task_id, "status": change.value},
-            snapshot=model.Snapshot(status=_status(change)),
-        )
-        for change in changes
-        if _status(change) is None or _status(change) not in carried
-    ]
-    return [*page.events, *own]
-
-
-def _status(change: model.Change) -> model.Status | None:
-    return None if change in (model.Change.STALLED, model.Change.LOST) else model.Status(change.value)

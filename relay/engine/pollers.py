@@ -19,7 +19,7 @@ class Pollers:
         """The configured upstreams."""
         return frozenset(self._pollers)
 
-    def watch(self, watch: model.Watch, *, delay: float = 0.0) -> None:
+    def watch(self, watch: model.Watch, *, delay: float | None = None) -> None:
         """Hand the task to the poller of its upstream; one that is not configured any more waits."""
         one = self._pollers.get(watch.task.upstream)
         if one is not None:

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from relay.domain import model
-from relay.engine import batcher, dispatcher, outbox
+from relay.domain import errors, model
+from relay.engine import batcher, dispatcher, outbox, seats
 from relay.engine import clock as clocks
 from relay.store import base as store_base
+
+_Leased = tuple[model.NewDelivery, seats.Seat | None]
+_HandedIn = tuple[asyncio.Future[store_base.Recorded | None], list[_Leased]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A write, what it means (``changes``), and for whom."""
+
+    write: store_base.TaskWrite
+    changes: Sequence[model.Change]
+    registrations: Sequence[model.Registration]
 
 
 class Recorder:
@@ -67,17 +81,46 @@ class Recorder:
         registrations: Sequence[model.Registration],
     ) -> bool:
         """Store ``write`` with the deliveries that ``changes`` owe; ``False`` when it lost."""
-        owed = self._outbox.owed(write.task, changes, registrations, now=self._clock.now())
-        leased = [self._dispatcher.lease(delivery) for delivery in owed]
+        return await self._stored(*self._hand_in(write, changes, registrations))
+
+    async def write_all(self, changes: Sequence[Change]) -> list[bool | errors.StoreError]:
+        """Store many, in as few commits as hold them; the answer for one that failed is its error."""
+        handed_in = deque(self._hand_in(one.write, one.changes, one.registrations) for one in changes)
+        answers: list[bool | errors.StoreError] = []
+        try:
+            while handed_in:
+                try:
+                    answers.append(await self._stored(*handed_in.popleft()))
+                except errors.StoreError as exc:
+                    answers.append(exc)
+        finally:
+            for future, leased in handed_in:  # only when this was cancelled
+                future.cancel()
+                self._dispatcher.unstored(leased)
+        return answers
+
+    def _hand_in(
+        self,
+        write: store_base.TaskWrite,
+        changes: Sequence[model.Change],
+        registrations: Sequence[model.Registration],
+    ) -> _HandedIn:
+        leased: list[_Leased] = []
+        if changes:
+            owed = self._outbox.owed(write.task, changes, registrations, now=self._clock.now())
+            leased = [self._dispatcher.lease(delivery) for delivery in owed]
         if leased:
             write = dataclasses.replace(write, deliveries=[delivery for delivery, _ in leased])
+        return self._writes.put(write), leased
+
+    async def _stored(
+        self, future: asyncio.Future[store_base.Recorded | None], leased: Sequence[_Leased]
+    ) -> bool:
+        """Whether the write won; what it leased is then sent."""
         try:
-            recorded = await self._writes.put(write)
-        except asyncio.CancelledError:
-            # The batch is written all the same; what it leased is void at the next start.
-            self._dispatcher.unstored(leased)
-            raise
-        except Exception:
+            recorded = await future
+        except BaseException:
+            # Cancelled, the batch is written all the same; what it leased is void at the next start.
             self._dispatcher.unstored(leased)
             raise
         if recorded is None:

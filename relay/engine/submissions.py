@@ -9,6 +9,7 @@ asking in the background for ``idempotency_window`` and then leaves it to the op
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Final
 import structlog
 
 from relay import metrics
+from relay.catalogue import media
 from relay.domain import backoff, errors, ids, lifecycle, model, wording
 from relay.engine import clock as clocks
 from relay.engine import intake, poller, supervisor
@@ -29,6 +31,10 @@ log = structlog.get_logger(__name__)
 RETRY_BASE: Final = 1.0
 RETRY_CAP: Final = 30.0
 """Seconds between two tries of a create without a definite answer: doubled, up to the cap."""
+
+DATA_KEPT_MAX: Final = 64 * 1024
+"""Characters of data URIs that are stored while a create has no answer. A create with more of them
+cannot be asked again after a restart, unless its caller does."""
 
 PROMPT_KEPT: Final = 500
 """Characters of the prompt kept with the task, for the excerpt in messages."""
@@ -105,7 +111,7 @@ class Submissions:
         """
         self._intake.check(wanted.upstream, wanted.notify)
         made = self._new(key_id, wanted)
-        stored = await self._store.open_submission(made)
+        stored = await self._open(made, wanted)
         if (stored.fingerprint, stored.upstream) != (made.fingerprint, made.upstream):
             raise errors.IdempotencyConflict(
                 "this Idempotency-Key was used before with another model, input or upstream; use a new key"
@@ -113,6 +119,12 @@ class Submissions:
         if stored.answer is not None:
             await self._add_destinations(key_id, wanted, stored)
             return Submitted(answer=json.loads(stored.answer), replayed=True)
+        if self._too_old(stored) and stored.id not in self._resolving:
+            raise errors.SubmissionUnresolved(
+                "the upstream never gave a definite answer and may have forgotten the key since, so it is "
+                "not asked again; look for the task there, and use a new Idempotency-Key for another",
+                idempotency_key=stored.client_key or "",
+            )
         resolving = self._resolve(stored)
         try:
             async with asyncio.timeout(self._options[wanted.upstream].submit_timeout):
@@ -123,10 +135,28 @@ class Submissions:
                 "the same Idempotency-Key is safe",
                 idempotency_key=stored.client_key or "",
             ) from None
+        except asyncio.CancelledError:
+            if not resolving.cancelled():
+                raise
+            raise _stopping(stored) from None
         replayed = stored.id != made.id
         if replayed:
             await self._add_destinations(key_id, wanted, stored)
         return Submitted(answer=json.loads(answer), replayed=replayed)
+
+    async def _open(self, made: model.Submission, wanted: Submitting) -> model.Submission:
+        """``made`` if it is new, else the one that has its key, fit to be sent either way."""
+        kept = redacted(made)
+        small = kept is None or len(made.request) - len(kept) <= DATA_KEPT_MAX
+        row = made if small else dataclasses.replace(made, request=kept or b"", request_whole=False)
+        stored = await self._store.open_submission(row)
+        if stored.id == made.id:
+            return made
+        if stored.request_whole or stored.fingerprint != made.fingerprint:
+            return stored
+        # Large media were not kept; who asks again brings them, and all else is as it was asked first.
+        request = {**json.loads(stored.request), "input": wanted.input}
+        return dataclasses.replace(stored, request=_encoded(request), request_whole=True)
 
     def _new(self, key_id: str, wanted: Submitting) -> model.Submission:
         request = {"model": wanted.model, "input": wanted.input, **wanted.extra}
@@ -140,13 +170,14 @@ class Submissions:
             upstream_key=ids.make("relay", self._randomness(ids.RANDOM_BYTES)),
             fingerprint=fingerprint(wanted.model, wanted.input),
             model=wanted.model,
-            request=json.dumps(request, ensure_ascii=False, allow_nan=False).encode("utf-8"),
+            request=_encoded(request),
             notify=wanted.notify,
             statuses=wanted.statuses,
             metadata=wanted.metadata,
             state=model.SubmissionState.PENDING,
             answer=None,
             created_at=self._clock.now(),
+            key_made=wanted.client_key is None,
         )
 
     async def _add_destinations(self, key_id: str, wanted: Submitting, stored: model.Submission) -> None:
@@ -178,7 +209,6 @@ class Submissions:
 
     async def _until_definite(self, submission: model.Submission) -> bytes:
         """Ask, with the same key, until there is a definite answer or the window closes."""
-        options = self._options[submission.upstream]
         failures = 0
         while True:
             try:
@@ -192,15 +222,14 @@ class Submissions:
                     raise
                 self._count(submission, exc.reason)
                 log.warning("create refused", submission=submission.id, reason=exc.reason, error=str(exc))
-                await self._store.reject_submission(submission.id, now=self._clock.now())
+                await self._reject(submission)
                 raise
             except errors.UpstreamTransient as exc:
                 failures += 1
-                age = self._clock.now() - submission.created_at
                 log.warning(
                     "create not answered", submission=submission.id, reason=exc.reason, failures=failures
                 )
-                if age >= options.idempotency_window:
+                if self._too_old(submission):
                     await self._leave(submission)
                     raise errors.SubmissionUnresolved(
                         "the upstream never gave a definite answer; the operator was told",
@@ -220,10 +249,7 @@ class Submissions:
                 await self._draining.wait()
         except TimeoutError:
             return
-        raise errors.SubmissionUnresolved(
-            "relay is stopping and has no definite answer yet; ask again with the same Idempotency-Key",
-            idempotency_key=submission.client_key or "",
-        )
+        raise _stopping(submission)
 
     def drain(self) -> None:
         """Ask nothing again. A create in flight goes on."""
@@ -249,18 +275,47 @@ class Submissions:
                     watch,
                     task=task,
                     changes=changes,
-                    resolve=(submission.id, answer),
+                    resolve=store_base.Resolution(submission.id, answer, redacted(submission)),
                 )
             except errors.StoreUnavailable as exc:
                 failures += 1
-                delay = backoff.restart(failures, base=0.5, cap=10.0)
-                log.error(
-                    "created task not recorded yet", task=created.task_id, error=str(exc), retry_in=delay
-                )
-                await asyncio.sleep(delay)
+                await self._unwritten(submission, failures, exc)
                 continue
+            except errors.StoreRejected as exc:
+                log.error("created task cannot be recorded", task=created.task_id, error=str(exc))
+                await self._leave(submission)
+                raise errors.SubmissionUnresolved(
+                    f"the upstream created the task {created.task_id}, but its answer cannot be stored; "
+                    "the operator was told",
+                    idempotency_key=submission.client_key or "",
+                ) from None
             if joined is not None:
                 return
+
+    async def _reject(self, submission: model.Submission) -> None:
+        """A refusal that is not stored would be asked again at the next start, and might be granted."""
+        failures = 0
+        while True:
+            try:
+                await self._store.reject_submission(
+                    submission.id, now=self._clock.now(), request=redacted(submission)
+                )
+                return
+            except errors.StoreUnavailable as exc:
+                failures += 1
+                await self._unwritten(submission, failures, exc)
+
+    async def _unwritten(
+        self, submission: model.Submission, failures: int, exc: errors.StoreUnavailable
+    ) -> None:
+        delay = backoff.restart(failures, base=0.5, cap=10.0)
+        log.error("answer not recorded yet", submission=submission.id, error=str(exc), retry_in=delay)
+        await asyncio.sleep(delay)
+
+    def _too_old(self, submission: model.Submission) -> bool:
+        """Whether the upstream may have forgotten the key: asking again could create a second task."""
+        options = self._options.get(submission.upstream)
+        return options is None or self._clock.now() - submission.created_at >= options.idempotency_window
 
     def _task(
         self, submission: model.Submission, created: base.Created, watch: model.Watch | None
@@ -269,15 +324,16 @@ class Submissions:
         if watch is not None:
             return watch.task, ()
         prompt = json.loads(submission.request).get("input", {}).get("prompt")
+        now = self._clock.now()
         task = model.Task(
-            id=ids.make("tsk", self._randomness(ids.RANDOM_BYTES)),
+            id=ids.make("tsk", ids.stamp(now, self._randomness(ids.RANDOM_BYTES))),
             upstream=submission.upstream,
             task_id=created.task_id,
             request_id=created.snapshot.request_id,
             model=submission.model,
             cost_estimate=created.snapshot.cost_estimate,
             prompt=wording.excerpt(prompt, limit=PROMPT_KEPT) if isinstance(prompt, str) else None,
-            created_at=self._clock.now(),
+            created_at=now,
             submitted_at=submission.created_at,
         )
         fold = lifecycle.fold(task, model.Page(snapshot=created.snapshot), now=self._clock.now())
@@ -288,27 +344,49 @@ class Submissions:
 
     async def _leave(self, submission: model.Submission) -> None:
         self._count(submission, "unresolved")
-        await self._store.leave_unresolved([submission.id])
         log.error("submission unresolved", submission=submission.id, upstream=submission.upstream)
         text = (
             f"relay could not learn whether the create {submission.id} (model {submission.model}) reached "
             f"{submission.upstream}. It may have been charged. Look for it in the upstream's own list; "
             "asking relay again with the same Idempotency-Key is safe."
         )
+        # In this order: after a crash between the two it is left, and told, once more.
         await self._notice("submission_unresolved", submission.id, text)
+        await self._store.leave_unresolved([submission.id])
 
     async def resume(self) -> None:
-        """At start: ask again for what is young enough, leave the rest to the operator."""
+        """At start: ask again where somebody may come back for it, leave the rest to the operator.
+
+        Left are those that are too old, those whose caller sent no key (nobody waits for the answer,
+        and what it would cost is for the operator to decide), and those whose media were not kept.
+        Their callers may still ask again, while they are young enough.
+        """
         for submission in await self._store.open_submissions():
-            options = self._options.get(submission.upstream)
-            age = self._clock.now() - submission.created_at
-            if options is None or age >= options.idempotency_window:
+            if self._too_old(submission) or submission.key_made or not submission.request_whole:
                 await self._leave(submission)
             else:
                 self._resolve(submission)
 
     def _count(self, submission: model.Submission, outcome: str) -> None:
         metrics.SUBMISSIONS.labels(submission.upstream, outcome).inc()
+
+
+def _stopping(submission: model.Submission) -> errors.SubmissionUnresolved:
+    return errors.SubmissionUnresolved(
+        "relay is stopping and has no definite answer yet; ask again with the same Idempotency-Key",
+        idempotency_key=submission.client_key or "",
+    )
+
+
+def redacted(submission: model.Submission) -> bytes | None:
+    """Its request as it may be kept for long: large data URIs only named; ``None`` if it is so already."""
+    request = json.loads(submission.request)
+    kept = {**request, "input": media.redacted(request["input"])}
+    return None if kept == request else _encoded(kept)
+
+
+def _encoded(request: Mapping[str, object]) -> bytes:
+    return json.dumps(request, ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
 def fingerprint(slug: str, inputs: Mapping[str, object]) -> str:

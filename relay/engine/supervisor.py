@@ -25,6 +25,9 @@ RESTART_BASE: Final = 0.5
 RESTART_CAP: Final = 30.0
 """Seconds before a failed loop is started again: doubled with each failure in a row."""
 
+CANCEL_TIMEOUT: Final = 5.0
+"""Seconds for cancelled work to end. What does not is left behind, so that the process can go."""
+
 IDLE_MAX: Final = 15.0
 """A loop with nothing to do ticks at least this often, so that its progress can be seen (seconds)."""
 
@@ -49,10 +52,15 @@ class Loop(Protocol):
 
 @dataclass(slots=True)
 class LoopState:
-    """What is known of one loop. ``last_tick_at`` is on the monotonic clock."""
+    """What is known of one loop, on the monotonic clock.
+
+    ``last_tick_at`` is when it last finished a pass; ``last_alive_at`` when it last did that or
+    found that the database cannot be used.
+    """
 
     loop: Loop
     last_tick_at: float
+    last_alive_at: float
     ticking: bool = False
     failures: int = 0
     restarts: int = 0
@@ -70,7 +78,8 @@ class Supervisor:
 
     def start(self, loop: Loop) -> None:
         """Run ``loop`` until ``stop``."""
-        state = LoopState(loop=loop, last_tick_at=self.clock.monotonic())
+        now = self.clock.monotonic()
+        state = LoopState(loop=loop, last_tick_at=now, last_alive_at=now)
         self.loops[loop.name] = state
         task = asyncio.create_task(self._run(state), name=f"loop {loop.name}")
         self._loop_tasks.add(task)
@@ -108,13 +117,22 @@ class Supervisor:
                 await self._pass(state)
             except asyncio.CancelledError:
                 raise
+            except errors.StoreUnavailable as exc:
+                state.last_alive_at = self.clock.monotonic()
+                delay = self._failed(state)
+                log.error("loop failed", loop=state.loop.name, restart_in=delay, error=str(exc))
+                await asyncio.sleep(delay)
             except Exception:
-                state.failures += 1
-                state.restarts += 1
-                delay = backoff.restart(state.failures, base=RESTART_BASE, cap=RESTART_CAP)
-                metrics.LOOP_RESTARTS.labels(loop=state.loop.name).inc()
+                delay = self._failed(state)
                 log.exception("loop failed", loop=state.loop.name, restart_in=delay)
                 await asyncio.sleep(delay)
+
+    def _failed(self, state: LoopState) -> float:
+        """Count it; seconds until the loop is started again."""
+        state.failures += 1
+        state.restarts += 1
+        metrics.LOOP_RESTARTS.labels(loop=state.loop.name).inc()
+        return backoff.restart(state.failures, base=RESTART_BASE, cap=RESTART_CAP)
 
     async def _pass(self, state: LoopState) -> None:
         loop = state.loop
@@ -123,7 +141,7 @@ class Supervisor:
         delay = await loop.tick()
         state.ticking = False
         state.failures = 0
-        state.last_tick_at = self.clock.monotonic()
+        state.last_tick_at = state.last_alive_at = self.clock.monotonic()
         if delay == 0.0:
             await asyncio.sleep(0)
             return
@@ -146,6 +164,11 @@ class Supervisor:
         now = self.clock.monotonic()
         return [name for name, state in self.loops.items() if now - state.last_tick_at > limit]
 
+    def hung(self, limit: float) -> list[str]:
+        """Those of them that do not merely wait for the database: no restart would bring it back."""
+        now = self.clock.monotonic()
+        return [name for name, state in self.loops.items() if now - state.last_alive_at > limit]
+
     async def drain(self, timeout: float) -> int:
         """Let patient jobs end for up to ``timeout`` seconds, cancel the rest; how many were cut."""
         await _cancel(self._jobs)
@@ -164,5 +187,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> int:
     for task in running:
         task.cancel()
     if running:
-        await asyncio.wait(running)
+        _, left = await asyncio.wait(running, timeout=CANCEL_TIMEOUT)
+        for task in left:
+            log.error("work does not end", job=task.get_name())
     return len(running)

@@ -1,12 +1,13 @@
 """Reads what a client sends to create a task, and refuses it clearly.
 
 A body that is no JSON is answered 400; one that says the wrong thing 422, with every fault at
-once. Read ``catalogue.py`` for the faults of the input itself.
+once. Read ``relay.catalogue`` for the faults of the input itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Final
 
 import pydantic_core
 
-from relay.sandbox import catalogue, problems
+from relay.catalogue import faults, models
+from relay.sandbox import problems
 
 PARTIAL: Final = {"X-Sandbox-Schema": "partial"}
 """Said of models whose schema is known in part only: an accepted input may still be refused by
@@ -33,32 +35,32 @@ class Create:
     not matter, ``null`` differs from absent. ``headers`` belong on every answer to it.
     """
 
-    model: catalogue.Model
+    model: models.Model
     task_input: dict[str, object]
     fingerprint: bytes
     headers: dict[str, str]
 
 
-def read(raw: bytes, models: catalogue.Catalogue) -> Create:
+def read(raw: bytes, catalogue: models.Catalogue) -> Create:
     """Take a request body apart. Raises ``problems.Problem`` with 400 or 422."""
     body, canonical = _parse(raw)
     if not isinstance(body, dict):
-        raise _invalid([problems.Fault("The body is an object with model and input.", "")])
-    model, faults = _model(body, models)
+        raise _invalid([faults.Fault("The body is an object with model and input.", "")])
+    model, found = _model(body, catalogue)
     task_input = body.get("input")
     if "input" not in body:
-        faults.append(problems.Fault('"input" is a required property.', ""))
+        found.append(faults.Fault('"input" is a required property.', ""))
     elif not isinstance(task_input, dict):
-        faults.append(problems.Fault("The input is an object.", "/input"))
+        found.append(faults.Fault("The input is an object.", "/input"))
     elif model is not None:
-        faults.extend(model.faults(task_input))
-    unknown = (name for name in body if name not in _MEMBERS)
-    faults.extend(
-        problems.Fault("This member is not known here.", problems.pointer(name)) for name in unknown
+        found.extend(model.faults(task_input))
+    unknown = itertools.islice((name for name in body if name not in _MEMBERS), faults.FAULTS_MAX)
+    found.extend(
+        faults.Fault(faults.unknown_member(name, _MEMBERS), faults.pointer(name)) for name in unknown
     )
     headers = PARTIAL if model is not None and not model.schema_complete else {}
-    if faults or model is None or not isinstance(task_input, dict):
-        raise _invalid(faults, headers)
+    if found or model is None or not isinstance(task_input, dict):
+        raise _invalid(found, headers)
     fingerprint = hashlib.sha256(canonical).digest()
     return Create(model=model, task_input=task_input, fingerprint=fingerprint, headers=headers)
 
@@ -90,21 +92,21 @@ def _parse(raw: bytes) -> tuple[object, bytes]:
 
 
 def _model(
-    body: dict[str, object], models: catalogue.Catalogue
-) -> tuple[catalogue.Model | None, list[problems.Fault]]:
+    body: dict[str, object], catalogue: models.Catalogue
+) -> tuple[models.Model | None, list[faults.Fault]]:
     slug = body.get("model")
     if "model" not in body:
-        return None, [problems.Fault('"model" is a required property.', "")]
+        return None, [faults.Fault('"model" is a required property.', "")]
     if not isinstance(slug, str):
-        return None, [problems.Fault("The model is a slug, a string.", "/model")]
-    model = models.find(slug)
+        return None, [faults.Fault("The model is a slug, a string.", "/model")]
+    model = catalogue.find(slug)
     if model is not None:
         return model, []
-    nearest = models.nearest(slug)
-    hint = f"the nearest are: {', '.join(nearest)}" if nearest else f"none of {len(models)} is near it"
-    return None, [problems.Fault(f"There is no such model; {hint}.", "/model")]
+    nearest = catalogue.nearest(slug)
+    hint = f"the nearest are: {', '.join(nearest)}" if nearest else f"none of {len(catalogue)} is near it"
+    return None, [faults.Fault(f"There is no such model; {hint}.", "/model")]
 
 
-def _invalid(faults: list[problems.Fault], headers: dict[str, str] | None = None) -> problems.Problem:
-    detail = faults[0].detail if len(faults) == 1 else f"The request has {len(faults)} faults; see errors."
-    return problems.Problem(422, detail, errors=faults, headers=headers)
+def _invalid(found: list[faults.Fault], headers: dict[str, str] | None = None) -> problems.Problem:
+    detail = found[0].detail if len(found) == 1 else f"The request has {len(found)} faults; see errors."
+    return problems.Problem(422, detail, errors=found, headers=headers)

@@ -9,37 +9,19 @@ from __future__ import annotations
 import http
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
 
 import pydantic_core
 from aiohttp import web
 
+from relay.catalogue import faults
+
 CONTENT_TYPE: Final = "application/problem+json"
 
 _log = logging.getLogger("relay.sandbox")
 
-FAULTS_MAX: Final = 50
-"""Faults told of one request: more help nobody, and their number is up to the client."""
-
-_PART_MAX: Final = 200
-"""Characters of a member's name that are repeated in a pointer."""
-
 _ROUTES: Final = "POST /api/v1/tasks, GET /api/v1/tasks/{id}, GET /api/v1/tasks/{id}/events"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with a request body; ``pointer`` is a JSON pointer relative to the body."""
-
-    detail: str
-    pointer: str
-
-
-def pointer(*parts: str | int) -> str:
-    """The JSON pointer (RFC 6901) to a place in the body, its parts cut to ``_PART_MAX``."""
-    escaped = (str(part)[:_PART_MAX].replace("~", "~0").replace("/", "~1") for part in parts)
-    return "".join(f"/{part}" for part in escaped)
 
 
 class Problem(Exception):
@@ -50,7 +32,7 @@ class Problem(Exception):
         status: int,
         detail: str,
         *,
-        errors: Sequence[Fault] = (),
+        errors: Sequence[faults.Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -61,7 +43,8 @@ class Problem(Exception):
 
 
 def render(problem: Problem) -> web.Response:
-    """The answer for ``problem``; ``errors`` is a member only where there are any, at most ``FAULTS_MAX``."""
+    """The answer for ``problem``; ``errors`` is a member only where there are any, at most
+    ``faults.FAULTS_MAX``."""
     body: dict[str, object] = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
@@ -69,7 +52,7 @@ def render(problem: Problem) -> web.Response:
         "detail": problem.detail,
     }
     if problem.errors:
-        body["errors"] = [asdict(fault) for fault in problem.errors[:FAULTS_MAX]]
+        body["errors"] = [asdict(fault) for fault in problem.errors[: faults.FAULTS_MAX]]
     return web.Response(
         status=problem.status,
         body=pydantic_core.to_json(body),

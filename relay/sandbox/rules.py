@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
+from relay.catalogue import models
 from relay.domain import model as domain
-from relay.sandbox import catalogue
+from relay.sandbox import injection
 
 SIGMA: Final = 0.5
 """Spread of the log-normal durations."""
@@ -51,8 +52,19 @@ QUEUED_SHARE: Final = (0.05, 0.15)
 OUTPUTS_MAX: Final = 4
 """Outputs of one task: the largest ``n`` that a documented schema allows."""
 
-_WORD: Final = re.compile(r"\[(fail|cancel)\]")
-_OUTCOMES: Final = {"fail": domain.Status.FAILED, "cancel": domain.Status.CANCELLED}
+LATE_SECONDS: Final = 30.0
+"""How long after its success a task with ``[late-output]`` gets its output, at speed 1."""
+
+LINK_SECONDS: Final = 60.0
+"""How long the output links of a task with ``[expired-url]`` work, at speed 1."""
+
+_ENDS: Final = {
+    injection.Word.FAIL: domain.Status.FAILED,
+    injection.Word.MODERATED: domain.Status.FAILED,
+    injection.Word.CANCEL: domain.Status.CANCELLED,
+    injection.Word.STALL: None,
+}
+"""How a task ends that does not succeed; ``None`` means never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +76,28 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """What of a plan has come true: the number of steps taken, and whether the output is there."""
+
+    reached: int
+    has_output: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A task's future: its steps in order of time, the first at its creation.
 
-    A plan whose last step is not terminal describes a task that never ends.
+    A plan whose last step is not terminal describes a task that never ends. ``output_at`` is when
+    the output appears (infinity: never), not before the end; its links work until ``links_until``.
     """
 
     steps: tuple[Step, ...]
+    output_at: float = math.inf
+    links_until: float = math.inf
 
-    def reached(self, now: float) -> int:
-        """How many steps were taken by ``now``; at least one."""
-        return max(1, sum(step.at <= now for step in self.steps))
+    def moment(self, now: float) -> Moment:
+        """Where the task is at ``now``; at least one step was taken."""
+        return Moment(max(1, sum(step.at <= now for step in self.steps)), self.output_at <= now)
 
     def ended(self, reached: int) -> bool:
         """Whether the task is over once ``reached`` steps were taken."""
@@ -91,7 +114,7 @@ class Plan:
         return last.at if last.status.terminal else math.inf
 
 
-def median_seconds(model: catalogue.Model, task_input: Mapping[str, object]) -> float:
+def median_seconds(model: models.Model, task_input: Mapping[str, object]) -> float:
     """How long half of such tasks take at speed 1."""
     if model.output_kind == "images":
         return IMAGE_SECONDS
@@ -102,11 +125,9 @@ def median_seconds(model: catalogue.Model, task_input: Mapping[str, object]) -> 
     return seconds
 
 
-def outcome(task_input: Mapping[str, object]) -> domain.Status:
-    """How a task with this input ends: as the first word in its prompt says, else well."""
-    prompt = task_input.get("prompt")
-    word = _WORD.search(prompt) if isinstance(prompt, str) else None
-    return _OUTCOMES[word[1]] if word else domain.Status.SUCCEEDED
+def end(words: injection.Words) -> domain.Status | None:
+    """How a task with these words ends: as the first word of that kind says, else well."""
+    return next((_ENDS[word] for word in words if word in _ENDS), domain.Status.SUCCEEDED)
 
 
 def outputs(task_input: Mapping[str, object]) -> int:
@@ -118,9 +139,10 @@ def outputs(task_input: Mapping[str, object]) -> int:
 
 
 def plan(
-    model: catalogue.Model,
+    model: models.Model,
     task_input: Mapping[str, object],
     *,
+    words: injection.Words = (),
     now: float,
     speed: float,
     rng: random.Random,
@@ -128,16 +150,20 @@ def plan(
     """The future of a task created at ``now``, ``speed`` times faster than life."""
     total = median_seconds(model, task_input) * rng.lognormvariate(0.0, SIGMA) / speed
     waiting = total * rng.uniform(*QUEUED_SHARE)
-    return Plan(
-        (
-            Step(now, domain.Status.QUEUED),
-            Step(now + waiting, domain.Status.PROCESSING),
-            Step(now + total, outcome(task_input)),
-        )
-    )
+    begun = (Step(now, domain.Status.QUEUED), Step(now + waiting, domain.Status.PROCESSING))
+    status = end(words)
+    if status is None:
+        return Plan(begun)
+    ends_at = now + total
+    steps = (*begun, Step(ends_at, status))
+    if status is not domain.Status.SUCCEEDED or injection.Word.NO_OUTPUT in words:
+        return Plan(steps)
+    late = LATE_SECONDS / speed if injection.Word.LATE_OUTPUT in words else 0.0
+    lasting = LINK_SECONDS / speed if injection.Word.EXPIRED_URL in words else math.inf
+    return Plan(steps, output_at=ends_at + late, links_until=ends_at + late + lasting)
 
 
-def cost_actual(status: domain.Status, estimate: float) -> float | None:
+def cost_actual(status: domain.Status, estimate: Decimal) -> Decimal | None:
     """What a task in ``status`` has cost: as estimated if it succeeded, nothing if it did not.
 
     ``None`` until it ends. The documentation shows equal figures for a success and is silent on
@@ -145,4 +171,4 @@ def cost_actual(status: domain.Status, estimate: float) -> float | None:
     """
     if not status.terminal:
         return None
-    return estimate if status is domain.Status.SUCCEEDED else 0.0
+    return estimate if status is domain.Status.SUCCEEDED else Decimal(0)

@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from relay.catalogue import models
 from relay.domain import ids
-from relay.domain import model as domain
-from relay.sandbox import catalogue, rules
+from relay.sandbox import injection, rules
 
 
 class Full(Exception):
@@ -29,9 +29,10 @@ class Task:
     id: str
     request_id: str
     owner: bytes
-    model: catalogue.Model
+    model: models.Model
     plan: rules.Plan
     outputs: int
+    words: injection.Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,28 +54,41 @@ class Tasks:
         self._speed = speed
         self._clock = clock
         self._tasks_max = tasks_max
-        self._created = 0
+        self.created = 0
+        """Tasks made since the start, those that were dropped included."""
         self._tasks: dict[str, Task] = {}
         self._made: dict[tuple[bytes, str], Made] = {}
         self._key_of: dict[str, tuple[bytes, str]] = {}
+        self._refusals: dict[str, list[injection.Word]] = {}
         self._by_end: list[tuple[float, str]] = []
 
-    def create(self, *, owner: bytes, model: catalogue.Model, task_input: Mapping[str, object]) -> Task:
+    def create(
+        self,
+        *,
+        owner: bytes,
+        model: models.Model,
+        task_input: Mapping[str, object],
+        words: injection.Words = (),
+    ) -> Task:
         """A new task, queued now. Raises ``Full``."""
         now = self._clock()
         self._make_room(now)
-        self._created += 1
-        number = str(self._created)
+        self.created += 1
+        number = str(self.created)
         rng = random.Random(f"{self._seed}:{number}")  # noqa: S311 - repeatable, not secret
         task = Task(
             id=ids.derive("task", self._seed, number),
             request_id=ids.derive("req", self._seed, number),
             owner=owner,
             model=model,
-            plan=rules.plan(model, task_input, now=now, speed=self._speed, rng=rng),
+            plan=rules.plan(model, task_input, words=words, now=now, speed=self._speed, rng=rng),
             outputs=rules.outputs(task_input),
+            words=words,
         )
         self._tasks[task.id] = task
+        refusals: list[injection.Word] = [word for word in injection.LOOK_REFUSALS if word in words]
+        if refusals:
+            self._refusals[task.id] = refusals
         heapq.heappush(self._by_end, (task.plan.ends_at, task.id))
         return task
 
@@ -91,13 +105,23 @@ class Tasks:
         """What ``owner`` made with ``key`` before."""
         return self._made.get((owner, key))
 
-    def reached(self, task: Task) -> int:
-        """How many of its steps ``task`` has taken by now."""
-        return task.plan.reached(self._clock())
+    def moment(self, task: Task) -> rules.Moment:
+        """Where ``task`` is by now."""
+        return task.plan.moment(self._clock())
 
-    def status(self, task: Task) -> domain.Status:
-        """The status of ``task`` by now."""
-        return task.plan.steps[self.reached(task) - 1].status
+    def links_work(self, task: Task) -> bool:
+        """Whether the output links of ``task`` have not expired yet."""
+        return self._clock() < task.plan.links_until
+
+    def refusal(self, task: Task) -> injection.Word | None:
+        """How this look at ``task`` is to be refused; each way is given once in a task's life."""
+        refusals = self._refusals.get(task.id)
+        if not refusals:
+            return None
+        word = refusals.pop(0)
+        if not refusals:
+            del self._refusals[task.id]
+        return word
 
     def _make_room(self, now: float) -> None:
         if len(self._tasks) < self._tasks_max:
@@ -107,6 +131,7 @@ class Tasks:
             raise Full
         heapq.heappop(self._by_end)
         del self._tasks[task_id]
+        self._refusals.pop(task_id, None)
         made = self._key_of.pop(task_id, None)
         if made is not None:
             del self._made[made]

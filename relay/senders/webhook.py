@@ -249,6 +249,9 @@ class WebhookSender:
         Never raises: an answer that is too long, too slow or broken does not undo its status. One
         that ended within bounds leaves the connection to be used again.
         """
+        if response.content.at_eof():
+            response.release()
+            return None
         taken = bytearray()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):

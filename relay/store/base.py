@@ -13,9 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from relay.domain import errors, model
+
+Row = TypeVar("Row")
+
+Position = tuple[float, str]
+"""Where a row stands in a list: (``created_at``, ``id``). Lists are read from the greatest down."""
+
+
+class Resolution(NamedTuple):
+    """The success of a create: the answer first given, and the request as it is to be kept.
+
+    ``request`` of ``None`` keeps the request as it was stored.
+    """
+
+    submission: str
+    answer: bytes
+    request: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +42,7 @@ class TaskWrite:
     ``expected_version`` is the version it was made from, ``None`` for a task that is new.
     ``events`` are added unless their key is known. ``register`` adds or replaces the registration
     of its key, ``unregister`` removes the one of that key id. ``deliveries`` are added unless
-    their id is known. ``resolve`` marks that submission succeeded with the answer given.
+    their id is known. ``resolve`` marks its submission succeeded.
     """
 
     task: model.Task
@@ -35,7 +51,7 @@ class TaskWrite:
     register: model.Registration | None = None
     unregister: str | None = None
     deliveries: Sequence[model.NewDelivery] = ()
-    resolve: tuple[str, bytes] | None = None
+    resolve: Resolution | None = None
     recorded_at: float
 
 
@@ -98,36 +114,104 @@ class AttemptWrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A stored event with its task's names: what a reader of all tasks needs."""
+
+    event: StoredEvent
+    upstream: str
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a registration's metadata: its name (``[A-Za-z_][A-Za-z0-9_-]*``) and value.
+
+    ``value`` is compared with text as it is, and with a number or a word of JSON as it is written.
+    """
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks to list; ``None`` does not narrow. ``key_id`` keeps to what that key registered."""
+    """Which tasks to list; ``None`` does not narrow. ``key_id`` keeps to what that key registered.
+
+    ``model`` is a whole slug, ``model_prefix`` its beginning. ``metadata`` are members that one
+    registration has all of: of ``key_id``'s where that is given. ``text`` is part of the task id,
+    the request id, the model or the prompt, upper and lower case (of ASCII) alike.
+    ``created_after`` includes its instant, ``created_before`` does not.
+    """
 
     key_id: str | None = None
     upstream: str | None = None
     status: model.Status | None = None
     verdict: model.Verdict | None = None
+    model: str | None = None
+    model_prefix: str | None = None
+    metadata: tuple[Member, ...] = ()
+    text: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries to list; ``None`` does not narrow.
+    """Which deliveries to list; ``None`` does not narrow. Instants are as in ``TaskFilter``.
 
     ``key_id`` keeps to deliveries of tasks that this key registered and named the destination of,
-    or that its registration's routes led to: in short, of tasks it sees.
+    or that its registration's routes led to: in short, of tasks it sees. ``task`` is relay's id.
     """
 
     key_id: str | None = None
     state: model.DeliveryState | None = None
     destination: str | None = None
     task: str | None = None
+    type: str | None = None
+    reason: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Part of a list, newest first.
+
+    ``next`` is the position that the next page lies before, ``None`` at the end. A page may hold
+    fewer rows than asked for and still have a next one: a page looks at a bounded number of rows.
+    """
+
+    rows: list[Row]
+    next: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionSummary:
+    """A submission for readers, without its request and answer. The members are ``model.Submission``'s."""
+
+    id: str
+    key_id: str
+    client_key: str | None
+    key_made: bool
+    upstream: str
+    upstream_key: str
+    state: model.SubmissionState
+    model: str
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What the janitor may delete: rows older than these instants."""
+    """What the janitor may delete: rows older than these instants.
+
+    Submissions go by themselves, whatever becomes of their tasks: they are the memory of
+    idempotency keys.
+    """
 
     tasks_before: float
     events_before: float
     attempts_before: float
+    submissions_before: float
 
 
 class Tasks(Protocol):
@@ -154,14 +238,30 @@ class Tasks(Protocol):
         """One task for readers."""
         ...
 
-    async def tasks(
-        self, where: TaskFilter, *, before: tuple[float, str] | None, limit: int
-    ) -> list[TaskView]:
-        """Newest first by (``created_at``, ``id``), those before that position."""
+    async def tasks(self, where: TaskFilter, *, before: Position | None, limit: int) -> Page[TaskView]:
+        """Newest first by (``created_at``, ``id``), up to ``limit`` of those before that position."""
         ...
 
     async def events(self, task: str, *, after: int, limit: int) -> list[StoredEvent]:
         """Events of relay's task id ``task`` with ``seq`` greater than ``after``, in order."""
+        ...
+
+    async def last_event(self) -> int:
+        """The greatest ``seq`` stored, 0 where there is none."""
+        ...
+
+    async def changes(
+        self, *, after: int, upto: int, limit: int, key_id: str | None = None, task: str | None = None
+    ) -> list[Change]:
+        """Events with ``after`` < ``seq`` <= ``upto``, in that order, which is the order of commits.
+
+        ``key_id`` narrows to tasks that this key is registered on, ``task`` (relay's id) to one.
+        Looks at every event in between: callers bound the distance unless ``task`` is given.
+        """
+        ...
+
+    async def watchers(self, tasks: Collection[str]) -> dict[str, frozenset[str]]:
+        """The key ids that are registered on each of these tasks (relay's ids)."""
         ...
 
 
@@ -199,6 +299,10 @@ class Deliveries(Protocol):
         """Make ``sending`` rows whose lease is past pending and due again."""
         ...
 
+    async def shift_due(self, *, seconds: float) -> int:
+        """The clock was set back by ``seconds``: bring due times and leases forward by as much; how many."""
+        ...
+
     async def due(self) -> dict[str, float]:
         """Per destination with pending deliveries, the earliest ``next_attempt_at``."""
         ...
@@ -225,9 +329,9 @@ class Deliveries(Protocol):
         ...
 
     async def deliveries(
-        self, where: DeliveryFilter, *, before: tuple[float, str] | None, limit: int
-    ) -> list[model.Delivery]:
-        """Newest first by (``created_at``, ``id``), those before that position."""
+        self, where: DeliveryFilter, *, before: Position | None, limit: int
+    ) -> Page[model.Delivery]:
+        """Newest first by (``created_at``, ``id``), up to ``limit`` of those before that position."""
         ...
 
     async def count_deliveries(self) -> Mapping[tuple[str, model.DeliveryState], int]:
@@ -277,12 +381,23 @@ class Submissions(Protocol):
         """One submission."""
         ...
 
-    async def reject_submission(self, submission_id: str, *, now: float) -> None:
-        """A definite refusal: the row stays as ``rejected`` and releases its client key."""
+    async def reject_submission(
+        self, submission_id: str, *, now: float, request: bytes | None = None
+    ) -> None:
+        """A definite refusal: the row stays as ``rejected`` and releases its client key.
+
+        ``request`` replaces the stored one, ``None`` keeps it.
+        """
         ...
 
     async def leave_unresolved(self, submission_ids: Sequence[str]) -> None:
         """Mark as ``unresolved``: nobody knows whether it was created, and relay stopped asking."""
+        ...
+
+    async def submissions(
+        self, state: model.SubmissionState | None, *, before: Position | None, limit: int
+    ) -> Page[SubmissionSummary]:
+        """Newest first by (``created_at``, ``id``), those before that position; ``None``: in any state."""
         ...
 
     async def open_submissions(self) -> list[model.Submission]:

@@ -34,7 +34,7 @@ SSE_ID: Final = "s"
 INDEX: Final = "n"
 
 _CURSORS_MAX: Final = 4_096
-"""Cursors kept taken apart: a poll without news asks with the one it had."""
+"""Cursors and validators kept taken apart: a poll without news asks with those it had."""
 
 _CURSOR: Final = re.compile(
     r"([cisn])([0-9]{1,9})\.([0-9a-f]{32})\.([0-9a-f]{24}|)\.([^\x00-\x1f\x7f]{0,512})"
@@ -155,6 +155,7 @@ class Validator(NamedTuple):
         return "\n".join((self.cursor or "", self.route, self.digest, self.meaning, self.etag))
 
 
+@functools.lru_cache(maxsize=_CURSORS_MAX)
 def parse_validator(text: str | None, *, cursor: str | None, route: str) -> Validator | None:
     """The validator if it belongs to this cursor and route, else ``None``."""
     if text is None:

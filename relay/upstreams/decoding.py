@@ -100,6 +100,8 @@ def _number(numeral: Numeral) -> object:
 
 def clean_text(text: str) -> str:
     """``text`` without NUL and lone surrogates."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

@@ -66,6 +66,8 @@ _WORDS: Final = {status.value: status for status in model.Status} | {"canceled":
 _VOLATILE: Final = frozenset({"request_id", "next_cursor"})
 """Members that may differ between two answers that say the same of the task."""
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 T = TypeVar("T")
 Members = dict[str, object]
 
@@ -249,7 +251,7 @@ def meaning(body: Members) -> str:
 
 
 def _hash(clean: object, *more: str) -> str:
-    text = json.dumps([clean, *more], sort_keys=True, separators=(",", ":"))
+    text = _CANONICAL.encode([clean, *more])
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:24]
 
 

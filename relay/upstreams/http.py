@@ -204,7 +204,8 @@ class Client:
                 streamed = await readers[kind](response)
                 response.close()  # a stream that goes on is cut; one that ended is no loss
                 return Reply(200, response.headers, kind, b"", streamed)
-            return Reply(response.status, response.headers, kind, await self._read(response))
+            body = await (response.read() if self._is_short(response) else self._read(response))
+            return Reply(response.status, response.headers, kind, body)
         except BaseException as error:
             if response is not None:
                 response.close()
@@ -226,10 +227,16 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             raise self._unanswered(error) from None
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    def _is_short(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether aiohttp itself reads no more than is allowed: nothing of a 304, else what was declared."""
+        if response.status == 304:
+            return True
         declared = response.content_length
-        if declared is not None and declared <= self._body_max and "Content-Encoding" not in response.headers:
-            return await response.read()  # aiohttp reads no more than was declared
+        return (
+            declared is not None and declared <= self._body_max and "Content-Encoding" not in response.headers
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_any():

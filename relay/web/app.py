@@ -10,18 +10,39 @@ from typing import Final
 
 from aiohttp import web
 
-from relay.web import auth, deliveries, destinations, endpoints, keys, operations, problems, tasks
+from relay.web import (
+    auth,
+    deliveries,
+    destinations,
+    documentation,
+    endpoints,
+    keys,
+    limits,
+    models,
+    operations,
+    problems,
+    registrations,
+    streams,
+    submissions,
+    tasks,
+)
 
 Services = endpoints.Services
 
-ENDPOINTS: Final = (
-    *tasks.ENDPOINTS,
-    *destinations.ENDPOINTS,
-    *deliveries.ENDPOINTS,
-    *keys.ENDPOINTS,
-    *operations.ENDPOINTS,
-)
-"""All there is; what a description of the API is made from."""
+ENDPOINTS: Final = documentation.Description(
+    [
+        *tasks.ENDPOINTS,
+        *registrations.ENDPOINTS,
+        *streams.ENDPOINTS,
+        *models.ENDPOINTS,
+        *submissions.ENDPOINTS,
+        *destinations.ENDPOINTS,
+        *deliveries.ENDPOINTS,
+        *keys.ENDPOINTS,
+        *operations.ENDPOINTS,
+    ]
+).endpoints
+"""All there is, the description of it included."""
 
 
 def create_app(services: Services) -> web.Application:
@@ -33,13 +54,17 @@ def create_app(services: Services) -> web.Application:
         now=services.clock.now,
         monotonic=services.clock.monotonic,
     )
+    limiter = limits.Limiter(
+        services.settings.server.requests_per_second_per_key, monotonic=services.clock.monotonic
+    )
     app = web.Application(
         middlewares=[problems.middleware(services.randomness, services.clock.monotonic)],
         client_max_size=services.settings.server.body_max_bytes,
     )
     app[auth.AUTHENTICATOR] = authenticator
+    app.on_response_prepare.append(limiter.tell)
     for endpoint in ENDPOINTS:
-        handler = endpoints.bind(endpoint, services, authenticator)
+        handler = endpoints.bind(endpoint, services, authenticator, limiter)
         if endpoint.method == "GET":
             app.router.add_get(endpoint.path, handler)  # and HEAD
         else:

@@ -11,26 +11,23 @@ from typing import Final
 from aiohttp import web
 
 from relay.domain import model
-from relay.store import base as store_base
-from relay.web import cursors, endpoints, schemas, tasks
+from relay.web import audit, endpoints, filters, schemas, tasks
 
 
-async def list_deliveries(call: endpoints.Call, *, query: schemas.DeliveriesQuery) -> web.Response:
-    """List deliveries, newest first."""
-    before = cursors.row(query.cursor, prefix="msg")
-    where = store_base.DeliveryFilter(
-        key_id=call.caller.scope(),
-        state=query.state,
-        destination=query.destination,
-        task=(await tasks.visible_task(call, query.task)).task.id if query.task is not None else None,
-    )
-    found = await call.services.store.deliveries(where, before=before, limit=query.limit + 1)
-    page = found[: query.limit]
-    last = page[-1] if len(found) > query.limit else None
+async def list_deliveries(call: endpoints.Call, *, query: filters.DeliveriesQuery) -> web.Response:
+    """List deliveries, newest first.
+
+    A page that is filtered may be short, even empty, and still have a ``next_cursor``: the list goes
+    on there.
+    """
+    before = filters.position(query, prefix="msg")
+    task = (await tasks.visible_task(call, query.task)).task.id if query.task is not None else None
+    where = query.where(call.caller.scope(), task=task)
+    page = await call.services.store.deliveries(where, before=before, limit=query.limit)
     return endpoints.answer(
         schemas.Deliveries(
-            deliveries=[schemas.Delivery(**schemas.delivery_members(each)) for each in page],
-            next_cursor=cursors.of_row(last.created_at, last.id) if last else None,
+            deliveries=[schemas.Delivery(**schemas.delivery_members(each)) for each in page.rows],
+            next_cursor=filters.next_cursor(query, page),
         )
     )
 
@@ -49,6 +46,7 @@ async def redeliver(call: endpoints.Call, *, delivery: str) -> web.Response:
     again = await call.services.dispatcher.redeliver(delivery)
     if again is None:
         raise endpoints.not_found("delivery")
+    audit.note(call, "delivery.redelivered", delivery, destination=again.destination)
     return endpoints.answer(schemas.Delivery(**schemas.delivery_members(again)), status=202)
 
 
@@ -81,7 +79,11 @@ _DELIVERIES: Final = f"{endpoints.API}/deliveries"
 
 ENDPOINTS: Final = (
     endpoints.Endpoint(
-        method="GET", path=_DELIVERIES, handler=list_deliveries, answers={200: schemas.Deliveries}
+        method="GET",
+        path=_DELIVERIES,
+        handler=list_deliveries,
+        answers={200: schemas.Deliveries},
+        refusals=(404,),
     ),
     endpoints.Endpoint(
         method="GET",

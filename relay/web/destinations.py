@@ -11,7 +11,7 @@ from aiohttp import web
 
 from relay.domain import model
 from relay.senders import base as senders_base
-from relay.web import deliveries, endpoints, problems, reading, schemas
+from relay.web import audit, deliveries, endpoints, problems, reading, schemas
 
 TEST_PATIENCE: Final = 2.0
 """Seconds beyond the sender's own limit that a test waits: for a seat and for the record."""
@@ -39,6 +39,7 @@ async def test(call: endpoints.Call, *, name: str) -> web.Response:
     """
     sender = _sender(call.services, name)
     dispatcher, store = call.services.dispatcher, call.services.store
+    audit.note(call, "destination.tested", name)
     delivery_id = await dispatcher.test(name, wait=sender.time_limit + TEST_PATIENCE)
     delivery = await store.delivery(delivery_id)
     if delivery is None:

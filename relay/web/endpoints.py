@@ -18,15 +18,17 @@ import pydantic_core
 from aiohttp import web
 
 from relay import settings as settings_module
+from relay.catalogue import models as catalogue
 from relay.domain import routing
 from relay.engine import clock as clocks
 from relay.engine import dispatcher as dispatchers
+from relay.engine import feed as feeds
 from relay.engine import health as healths
 from relay.engine import intake as intakes
 from relay.engine import pollers as pollers_module
 from relay.engine import submissions as submissions_module
 from relay.store import base as store_base
-from relay.web import auth, problems, reading
+from relay.web import auth, limits, problems, reading
 
 API: Final = "/api/v1"
 
@@ -40,9 +42,11 @@ class Services:
     submissions: submissions_module.Submissions
     pollers: pollers_module.Pollers
     dispatcher: dispatchers.Dispatcher
+    feed: feeds.Feed
     health: healths.Health
     clock: clocks.Clock
     settings: settings_module.Settings
+    catalogue: catalogue.Catalogue
     table: routing.Table
     randomness: Callable[[int], bytes]
 
@@ -83,13 +87,24 @@ Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One route. ``answers`` are the models of its successful answers by status; ``None`` has no body."""
+    """One route, with what a description of it needs beyond the handler's own signature.
+
+    ``answers`` are the models of its successful answers by status; ``None`` is a body that is not
+    JSON, or none. ``media`` are the types of a successful body. ``reads`` names the request headers
+    that the handler looks at and ``sends`` those of its successful answers. ``refusals`` are statuses
+    of problems beyond the ones that follow from access, path, query and body. Every name and status
+    has its words in ``words.py``.
+    """
 
     method: str
     path: str
     handler: Handler
     answers: Mapping[int, type[pydantic.BaseModel] | None]
     access: Access = Access.CLIENT
+    media: tuple[str, ...] = ("application/json",)
+    reads: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
+    refusals: tuple[int | str, ...] = ()
     body: type[pydantic.BaseModel] | None = field(init=False)
     query: type[pydantic.BaseModel] | None = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
@@ -106,9 +121,14 @@ class Endpoint:
         """The first line of the handler's docstring."""
         return (inspect.getdoc(self.handler) or "").partition("\n")[0]
 
+    @property
+    def description(self) -> str:
+        """What the handler's docstring says beyond its first line."""
+        return (inspect.getdoc(self.handler) or "").partition("\n")[2].strip()
+
 
 def bind(
-    endpoint: Endpoint, services: Services, authenticator: auth.Authenticator
+    endpoint: Endpoint, services: Services, authenticator: auth.Authenticator, limiter: limits.Limiter
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The aiohttp handler of ``endpoint``: authenticate, parse, call."""
 
@@ -116,6 +136,7 @@ def bind(
         caller = None
         if endpoint.access is not Access.OPEN:
             caller = await authenticator.caller(request.headers.get("Authorization"))
+            limiter.take(request, caller.key_id)
             if endpoint.access is Access.ADMIN:
                 auth.require_admin(caller)
         parts: dict[str, Any] = {name: request.match_info[name] for name in endpoint.parameters}

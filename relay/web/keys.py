@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from relay.domain import api_keys, model
-from relay.web import endpoints, schemas
+from relay.web import audit, endpoints, schemas
 
 
 async def create(call: endpoints.Call, *, body: schemas.NewKey) -> web.Response:
@@ -17,6 +17,7 @@ async def create(call: endpoints.Call, *, body: schemas.NewKey) -> web.Response:
         id=minted.id, name=body.name, role=body.role, enabled=True, created_at=call.services.clock.now()
     )
     await call.services.store.create_key(key, secret_hash=minted.secret_hash)
+    audit.note(call, "key.created", key.id, role=key.role)
     return endpoints.answer(
         schemas.KeyWithSecret(**schemas.key_members(key), key=minted.text),
         status=201,
@@ -54,6 +55,7 @@ async def delete(call: endpoints.Call, *, key: str) -> web.Response:
     call.authenticator.forget(key)
     if not deleted:
         raise endpoints.not_found("API key")
+    audit.note(call, "key.deleted", key)
     return web.Response(status=204)
 
 
@@ -62,6 +64,7 @@ async def _enable(call: endpoints.Call, key: str, *, enabled: bool) -> web.Respo
     call.authenticator.forget(key)
     if changed is None:
         raise endpoints.not_found("API key")
+    audit.note(call, "key.enabled" if enabled else "key.disabled", key)
     return endpoints.answer(_shown(changed))
 
 
@@ -77,8 +80,10 @@ def _endpoint(
     path: str,
     handler: endpoints.Handler,
     answers: dict[int, type[schemas.Key | schemas.Keys] | None],
+    sends: tuple[str, ...] = (),
 ) -> endpoints.Endpoint:
     return endpoints.Endpoint(
+        sends=sends,
         method=method,
         path=f"{_KEYS}{path}",
         handler=handler,
@@ -88,7 +93,7 @@ def _endpoint(
 
 
 ENDPOINTS: Final = (
-    _endpoint("POST", "", create, {201: schemas.KeyWithSecret}),
+    _endpoint("POST", "", create, {201: schemas.KeyWithSecret}, sends=("Location",)),
     _endpoint("GET", "", list_keys, {200: schemas.Keys}),
     _endpoint("GET", "/{key}", show, {200: schemas.Key}),
     _endpoint("DELETE", "/{key}", delete, {204: None}),

@@ -42,16 +42,27 @@ async def index(call: endpoints.Call) -> web.Response:
 
 
 def _endpoint(
-    path: str, handler: endpoints.Handler, answer: type[schemas.Health | schemas.Index] | None
+    path: str,
+    handler: endpoints.Handler,
+    answer: type[schemas.Health | schemas.Index] | None,
+    *,
+    media: tuple[str, ...] = ("application/json",),
+    refusals: tuple[int, ...] = (),
 ) -> endpoints.Endpoint:
     return endpoints.Endpoint(
-        method="GET", path=path, handler=handler, answers={200: answer}, access=endpoints.Access.OPEN
+        method="GET",
+        path=path,
+        handler=handler,
+        answers={200: answer},
+        access=endpoints.Access.OPEN,
+        media=media,
+        refusals=refusals,
     )
 
 
 ENDPOINTS: Final = (
     _endpoint("/livez", livez, schemas.Health),
-    _endpoint("/readyz", readyz, schemas.Health),
-    _endpoint("/metrics", measurements, None),
+    _endpoint("/readyz", readyz, schemas.Health, refusals=(503,)),
+    _endpoint("/metrics", measurements, None, media=("text/plain", "application/openmetrics-text")),
     _endpoint("/", index, schemas.Index),
 )

@@ -100,8 +100,8 @@ def invalid(faults: Sequence[Fault], *, status: int = 422) -> Problem:
     return Problem(status, detail, faults=faults)
 
 
-def render(problem: Problem, request_id: str) -> web.Response:
-    """The answer for ``problem``; ``errors`` is a member only where there are any, at most ``FAULTS_MAX``."""
+def members(problem: Problem, request_id: str) -> dict[str, object]:
+    """The body for ``problem``; ``errors`` is a member only where there are any, at most ``FAULTS_MAX``."""
     body: dict[str, object] = {
         "type": "about:blank",
         "title": _title(problem.status),
@@ -111,15 +111,25 @@ def render(problem: Problem, request_id: str) -> web.Response:
     }
     if problem.faults:
         body["errors"] = [fault.members() for fault in problem.faults[:FAULTS_MAX]]
+    return body
+
+
+def render(problem: Problem, request_id: str) -> web.Response:
+    """The answer for ``problem``."""
     response = web.Response(
         status=problem.status,
-        body=pydantic_core.to_json(body),
+        body=pydantic_core.to_json(members(problem, request_id)),
         content_type=CONTENT_TYPE,
         headers=problem.headers,
     )
     if problem.status in (408, 413):
         response.force_close()  # the rest of the body is not worth reading
     return response
+
+
+def new_request_id(randomness: Callable[[int], bytes]) -> str:
+    """An id for a request that brings none. ``randomness(n)`` gives ``n`` bytes."""
+    return "req_" + randomness(_REQUEST_ID_BYTES).hex()
 
 
 def middleware(randomness: Callable[[int], bytes], monotonic: Callable[[], float]) -> typedefs.Middleware:
@@ -133,7 +143,7 @@ def middleware(randomness: Callable[[int], bytes], monotonic: Callable[[], float
         began = monotonic()
         request_id = request.headers.get("X-Request-Id")
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-            request_id = "req_" + randomness(_REQUEST_ID_BYTES).hex()
+            request_id = new_request_id(randomness)
         request[REQUEST_ID] = request_id
         failure: Exception | None = None
         try:

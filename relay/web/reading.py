@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import pydantic
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from relay.web import problems
 
@@ -61,6 +61,9 @@ async def body(request: web.Request, model: type[ModelT]) -> ModelT:
     A request without any body is read as ``{}``. Raises ``problems.Problem`` with 400, 408, 413,
     415 or 422.
     """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        # Nothing is inflated here, so there is no bomb either: connections are opened so (serving.py).
+        raise problems.Problem(415, "Send the body as it is, without a Content-Encoding.")
     raw = await _read(request)
     if not raw:
         return validate(model, {})
@@ -70,6 +73,11 @@ async def body(request: web.Request, model: type[ModelT]) -> ModelT:
 
 def parse(raw: bytes) -> object:
     """The JSON value in ``raw``, decoded strictly. Raises ``problems.Problem`` with 400 or 422."""
+    if _PLAIN.fullmatch(raw) and raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX:
+        try:
+            return _PLAIN_DECODER.decode(raw.decode("utf-8"))
+        except ValueError:
+            pass  # what is wrong with it is told below
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -184,13 +192,19 @@ def misspellings(given: Collection[str], ours: Sequence[str]) -> list[problems.F
 
 
 async def _read(request: web.Request) -> bytes:
-    if (request.content_length or 0) > request.client_max_size:
-        raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size)
-    if request.content.is_eof():  # all of it came with the headers: the usual case, without a timer
-        return await request.read()
     try:
+        if (request.content_length or 0) > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size)
+        if request.content.is_eof():  # all of it came with the headers: the usual case, without a timer
+            raw = request.content.read_nowait()
+            if len(raw) > request.client_max_size:
+                raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size)
+            return raw
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        limit = f"the limit of {request.client_max_size} bytes"
+        raise problems.Problem(413, f"The body is over {limit}; give large media as hosted URLs.") from None
     except TimeoutError:
         raise problems.Problem(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
     except ConnectionError:  # nobody is left to read it, but neither did relay fail
@@ -230,6 +244,19 @@ def _refuse_constant(word: str) -> object:
     raise ValueError(f"{word} is not a JSON number")
 
 
+_PLAIN: Final = re.compile(rb"(?:[^\\0-9]++|[0-9]{1,15}(?![0-9eE])|\\[^u])*+")
+"""A body without anything that would have to be examined: no escaped code point, which alone could
+be NUL or half a pair; no number that could be too large. Nearly all bodies are like that."""
+
+
+def _plain_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a member is there more than once")
+    return made
+
+
+_PLAIN_DECODER: Final = json.JSONDecoder(object_pairs_hook=_plain_object, parse_constant=_refuse_constant)
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_constant=_refuse_constant
 )
@@ -293,4 +320,14 @@ def _explain(error: Any, model: type[pydantic.BaseModel]) -> str:
         return "must be an object"
     if kind == "too_long":
         return f"must not have more than {error['ctx']['max_length']} items"
-    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+    if kind == "too_short":
+        return f"must have at least {error['ctx']['min_length']} item"
+    if kind == "string_too_short":
+        return "must not be empty"
+    if kind == "string_too_long":
+        return f"must not have more than {error['ctx']['max_length']} characters"
+    if kind == "string_pattern_mismatch":
+        return "must not have control characters"
+    message = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = message.replace("Input should be", "must be").replace("a valid integer", "an integer")
+    return message.replace("a valid ", "a ")

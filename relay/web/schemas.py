@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 import pydantic_core
@@ -23,6 +23,9 @@ from relay.web import reading
 
 METADATA_MAX: Final = 4096
 """Bytes of a registration's metadata, written as compact JSON."""
+
+REGISTRATIONS_MAX: Final = 1000
+"""Tasks that one request may register."""
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
@@ -59,7 +62,7 @@ class _In(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
     """A URL's query. All of it is text, so numbers are read from text."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -75,9 +78,17 @@ Word = Annotated[str, Field(min_length=1, max_length=200)]
 Change = Annotated[domain.Change, Field(strict=False)]
 
 
+METADATA_TOO_LARGE: Final = f"must not be over {METADATA_MAX} bytes of JSON"
+
+
+def over_metadata_max(metadata: dict[str, object] | None) -> bool:
+    """Whether ``metadata`` is larger than may be kept."""
+    return metadata is not None and len(pydantic_core.to_json(metadata)) > METADATA_MAX
+
+
 def _small(metadata: dict[str, object] | None) -> dict[str, object] | None:
-    if metadata is not None and len(pydantic_core.to_json(metadata)) > METADATA_MAX:
-        raise ValueError(f"must not be over {METADATA_MAX} bytes of JSON")
+    if over_metadata_max(metadata):
+        raise ValueError(METADATA_TOO_LARGE)
     return metadata
 
 
@@ -100,6 +111,19 @@ class Wishes(_In):
     def changes(self) -> frozenset[domain.Change] | None:
         """``statuses`` as the engine takes them."""
         return None if self.statuses is None else frozenset(self.statuses)
+
+
+class NewRegistration(Wishes):
+    """One of many: a task as in a path, its id or ``upstream:id``, and what is wanted of it."""
+
+    task: Annotated[str, Field(min_length=1, max_length=300)]
+    metadata: dict[str, object] | None = None  # too large a one is this task's result, not everybody's
+
+
+class NewRegistrations(_In):
+    """Tasks to be registered."""
+
+    tasks: Annotated[list[NewRegistration], Field(min_length=1, max_length=REGISTRATIONS_MAX)]
 
 
 OURS: Final = ("notify", "statuses", "metadata", "upstream")
@@ -130,33 +154,26 @@ class NewKey(_In):
     role: Annotated[domain.Role, Field(strict=False)] = domain.Role.CLIENT
 
 
-class PageQuery(_Query):
+class PageQuery(Query):
     """Which page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
     cursor: Annotated[str, Field(max_length=300)] | None = None
 
 
-class EventsQuery(_Query):
+class EventsQuery(Query):
     """After which event."""
 
     cursor: Annotated[str, Field(max_length=300)] | None = None
 
 
-class TasksQuery(PageQuery):
-    """Which tasks to list."""
+class ChangesQuery(EventsQuery):
+    """From where on to stream."""
 
-    status: domain.Status | None = None
-    verdict: domain.Verdict | None = None
-    upstream: Word | None = None
-
-
-class DeliveriesQuery(PageQuery):
-    """Which deliveries to list. ``task`` is a task as in a path: its id, or ``upstream:id``."""
-
-    state: domain.DeliveryState | None = None
-    destination: Word | None = None
-    task: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    cursor: Annotated[
+        str | None,
+        Field(max_length=300, description="The id of an event to go on behind; without it, from now on."),
+    ] = None
 
 
 class Registration(_Out):
@@ -213,6 +230,13 @@ class Event(_Out):
     data: Any
 
 
+class StreamedEvent(Event):
+    """The data of one server-sent event: an event, and the task that it is of."""
+
+    task_id: str
+    upstream: str
+
+
 class TaskEvents(Task):
     """A task with its events after the cursor. ``next_cursor`` is for asking again, at any time."""
 
@@ -229,6 +253,84 @@ class Created(_Out):
     task_id: str
     status: domain.Status
     cost_estimate: float | None
+
+
+class Refusal(_Out):
+    """The members of the problem (RFC 9457) that a request for this alone would have met."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, str]] | None = None
+
+
+class RegistrationResult(_Out):
+    """What became of one of many; ``task`` is as it was named. ``error`` is there when it is refused."""
+
+    task: str
+    result: Literal["created", "updated", "refused"]
+    id: str | None = None
+    status: domain.Status | None = None
+    verdict: domain.Verdict | None = None
+    error: Refusal | None = None
+
+
+class Registrations(_Out):
+    """A result for each task, in the order in which they were named."""
+
+    registrations: list[RegistrationResult]
+
+
+class Model(_Out):
+    """A model of the catalogue. ``cost_estimate`` is the documented figure for its example."""
+
+    slug: str
+    title: str | None
+    description: str | None
+    output_kind: Literal["videos", "images"]
+    cost_estimate: Money
+    schema_complete: bool
+    retired: bool
+
+
+class ModelWithSchema(Model):
+    """A model and what is known of its input; ``input_schema`` is ``null`` where nothing is."""
+
+    example_input: dict[str, Any]
+    input_schema: dict[str, Any] | None
+
+
+class Models(_Out):
+    """The catalogue."""
+
+    models: list[Model]
+    next_cursor: str | None
+
+
+class Submission(_Out):
+    """A create that was sent on. ``key`` is the id of the API key it came with.
+
+    ``idempotency_key`` is its caller's own, ``null`` where the caller sent none; ``upstream_key`` is
+    the one under which it was sent on.
+    """
+
+    id: str
+    key: str
+    idempotency_key: str | None
+    upstream: str
+    upstream_key: str
+    model: str
+    state: domain.SubmissionState
+    created_at: Instant
+
+
+class Submissions(_Out):
+    """A page of submissions, newest first."""
+
+    submissions: list[Submission]
+    next_cursor: str | None
 
 
 class Destination(_Out):
@@ -327,9 +429,14 @@ class Index(_Out):
     api: str
 
 
+@functools.lru_cache(maxsize=128)  # hashing an enumeration's members is slow, and few sets are in use
+def _in_order(statuses: frozenset[domain.Change]) -> list[domain.Change]:
+    return [change for change in CHANGES if change in statuses]
+
+
 def registration(of: domain.Registration) -> Registration:
     """A registration as it is shown."""
-    statuses = None if of.statuses is None else [change for change in CHANGES if change in of.statuses]
+    statuses = None if of.statuses is None else _in_order(of.statuses)
     return Registration(key=of.key_id, notify=list(of.notify), statuses=statuses, metadata=of.metadata)
 
 
@@ -381,7 +488,8 @@ def delivery_members(delivery: domain.Delivery) -> dict[str, Any]:
 
 def attempt(made: domain.Attempt) -> Attempt:
     """An attempt as it is shown."""
-    return Attempt(**{name: getattr(made, name) for name in Attempt.model_fields})
+    members = {name: getattr(made, name) for name in Attempt.model_fields}
+    return Attempt(**members | {"duration_ms": round(made.duration_ms, 1)})
 
 
 def key_members(key: domain.Key) -> dict[str, Any]:

@@ -15,7 +15,18 @@ from relay.domain import errors, ids, model
 from relay.engine import intake as intakes
 from relay.engine import submissions
 from relay.store import base as store_base
-from relay.web import auth, cursors, endpoints, problems, reading, schemas
+from relay.web import (
+    auth,
+    conditional,
+    cursors,
+    endpoints,
+    filters,
+    problems,
+    reading,
+    schemas,
+    streams,
+    waiting,
+)
 
 NOTIFY_HEADER: Final = "Relay-Notify"
 """Names destinations for bodies that must stay as the relayed API documents them."""
@@ -37,6 +48,7 @@ async def submit(call: endpoints.Call, *, body: schemas.NewTask) -> web.Response
     faults = reading.misspellings(foreign, schemas.OURS)
     if faults:
         raise problems.invalid(faults)
+    _check_input(call.services, body)
     named = tuple(body.notify or ())
     also = reading.names_in_header(call.request, NOTIFY_HEADER)
     upstream = _upstream(call.services, body.upstream)
@@ -75,7 +87,7 @@ async def register(call: endpoints.Call, *, task: str, body: schemas.Wishes) -> 
         statuses=body.changes(),
         metadata=body.metadata,
     )
-    [registered] = await call.services.intake.register(call.caller.key_id, [wanted])
+    registered = await call.services.intake.register_one(call.caller.key_id, wanted)
     watch = registered.watch
     seen = 0
     if watch.task.version > _FIRST_VERSION:
@@ -85,39 +97,73 @@ async def register(call: endpoints.Call, *, task: str, body: schemas.Wishes) -> 
     return endpoints.answer(shown, status=201 if registered.created else 200)
 
 
-async def list_tasks(call: endpoints.Call, *, query: schemas.TasksQuery) -> web.Response:
-    """List tasks, newest first."""
-    where = store_base.TaskFilter(
-        key_id=call.caller.scope(), upstream=query.upstream, status=query.status, verdict=query.verdict
-    )
-    before = cursors.row(query.cursor, prefix="tsk")
-    found = await call.services.store.tasks(where, before=before, limit=query.limit + 1)
-    page = found[: query.limit]
-    last = page[-1].task if len(found) > query.limit else None
-    return endpoints.answer(
-        schemas.Tasks(
-            tasks=[schemas.Task(**_of_view(call, view)) for view in page],
-            next_cursor=cursors.of_row(last.created_at, last.id) if last else None,
-        )
+async def list_tasks(call: endpoints.Call, *, query: filters.TasksQuery) -> web.Response:
+    """List tasks, newest first.
+
+    A page that is filtered may be short, even empty, and still have a ``next_cursor``: the list goes
+    on there.
+    """
+    if query.upstream is not None:
+        _upstream(call.services, query.upstream, parameter="upstream")
+    before = filters.position(query, prefix="tsk")
+    where = query.where(call.caller.scope())
+    page = await call.services.store.tasks(where, before=before, limit=query.limit)
+    return conditional.answer(
+        call,
+        lambda: schemas.Tasks(
+            tasks=[schemas.Task(**_of_view(call, view)) for view in page.rows],
+            next_cursor=filters.next_cursor(query, page),
+        ),
+        state=(page.next, *map(conditional.of_view, page.rows)),
     )
 
 
 async def show(call: endpoints.Call, *, task: str) -> web.Response:
-    """Show a task: the relayed API's body, and what relay knows of it."""
-    return endpoints.answer(schemas.Task(**_of_view(call, await visible_task(call, task))))
+    """Show a task: the relayed API's body, and what relay knows of it.
 
-
-async def events(call: endpoints.Call, *, task: str, query: schemas.EventsQuery) -> web.Response:
-    """Show a task with its events after a cursor."""
+    With ``Prefer: wait=N`` the answer is held until the task has ended, for N seconds at most.
+    """
     view = await visible_task(call, task)
+    seconds = waiting.asked(call.request)
+    if seconds is not None and not view.task.verdict.final:
+        streams.require_room(call)
+        reading_along = call.services.feed.reading(key_id=call.caller.scope(), task=view.task.id)
+        with reading_along as reader:
+            # It may have ended while nobody read along.
+            view = await visible_task(call, task)
+            if not view.task.verdict.final:
+                await reader.wait_for_end(seconds)
+                view = await visible_task(call, task)
+    return conditional.answer(
+        call,
+        lambda: schemas.Task(**_of_view(call, view)),
+        state=conditional.of_view(view),
+        headers={} if seconds is None else {waiting.SENDS: f"wait={seconds}"},
+    )
+
+
+async def events(call: endpoints.Call, *, task: str, query: schemas.EventsQuery) -> web.StreamResponse:
+    """Show a task with its events after a cursor, or stream them.
+
+    With ``Accept: text/event-stream`` they come as server-sent events, as they happen, from the first
+    or from behind ``Last-Event-ID``. The stream ends once the task has ended and everything was sent;
+    who then comes back for more is answered 204.
+    """
+    view = await visible_task(call, task)
+    if streams.preferred(call.request):
+        return await streams.of_task(call, view, query)
     after = cursors.event(query.cursor, task=view.task.id)
     found = await call.services.store.events(view.task.id, after=after, limit=EVENTS_MAX)
-    return endpoints.answer(
-        schemas.TaskEvents(
+    last = found[-1].seq if found else after
+    return conditional.answer(
+        call,
+        lambda: schemas.TaskEvents(
             **_of_view(call, view),
             events=[schemas.event(each) for each in found],
-            next_cursor=cursors.of_event(view.task.id, found[-1].seq if found else after),
-        )
+            next_cursor=cursors.of_event(view.task.id, last),
+        ),
+        state=(*conditional.of_view(view), after, last, len(found)),
+        headers={"Vary": "Accept"},
     )
 
 
@@ -153,15 +199,31 @@ def sees(caller: auth.Caller, view: store_base.TaskView) -> bool:
     return caller.is_admin or any(r.key_id == caller.key_id for r in view.registrations)
 
 
-def _upstream(services: endpoints.Services, name: str | None) -> str:
-    """The upstream meant by ``name``, or by leaving it out."""
+def _check_input(services: endpoints.Services, body: schemas.NewTask) -> None:
+    """Raises ``problems.Problem`` 422 with all that is wrong, before anything is sent and charged.
+
+    A model that is not known here is the upstream's to judge.
+    """
+    model = services.catalogue.find(body.model)
+    if model is None:
+        return
+    if model.retired:
+        raise problems.invalid([problems.Fault("is retired and takes no new tasks", "/model")])
+    faults = model.faults(body.input)
+    if faults:
+        raise problems.invalid([problems.Fault(fault.detail, fault.pointer) for fault in faults])
+
+
+def _upstream(services: endpoints.Services, name: str | None, *, parameter: str | None = None) -> str:
+    """The upstream meant by ``name``, or by leaving it out. ``parameter`` says where in a query it stood."""
     known = services.settings.upstreams
     if name is not None:
         if name in known:
             return name
         meant = reading.nearest(name, known)
         hint = f"did you mean {meant!r}?" if meant else f"there is {', '.join(sorted(known)) or 'none'}"
-        raise problems.invalid([problems.Fault(f"is no configured upstream; {hint}", "/upstream")])
+        pointer = "/upstream" if parameter is None else None
+        raise problems.invalid([problems.Fault(f"is no configured upstream; {hint}", pointer, parameter)])
     default = services.settings.upstream_by_default()
     if default is not None:
         return default
@@ -224,17 +286,40 @@ ENDPOINTS: Final = (
         path=_TASKS,
         handler=submit,
         answers={201: schemas.Created, 200: schemas.Created},
+        reads=("Idempotency-Key", NOTIFY_HEADER),
+        sends=("Location", "Idempotent-Replayed"),
+        refusals=("4XX", 409, 502, 504),
     ),
-    endpoints.Endpoint(method="GET", path=_TASKS, handler=list_tasks, answers={200: schemas.Tasks}),
+    endpoints.Endpoint(
+        method="GET",
+        path=_TASKS,
+        handler=list_tasks,
+        answers={200: schemas.Tasks, 304: None},
+        reads=(conditional.READS,),
+        sends=(conditional.SENDS,),
+    ),
     endpoints.Endpoint(
         method="PUT",
         path=f"{_TASKS}/{{task}}",
         handler=register,
         answers={201: schemas.Task, 200: schemas.Task},
     ),
-    endpoints.Endpoint(method="GET", path=f"{_TASKS}/{{task}}", handler=show, answers={200: schemas.Task}),
+    endpoints.Endpoint(
+        method="GET",
+        path=f"{_TASKS}/{{task}}",
+        handler=show,
+        answers={200: schemas.Task, 304: None},
+        reads=(conditional.READS, waiting.READS),
+        sends=(conditional.SENDS, waiting.SENDS),
+    ),
     endpoints.Endpoint(method="DELETE", path=f"{_TASKS}/{{task}}", handler=unregister, answers={204: None}),
     endpoints.Endpoint(
-        method="GET", path=f"{_TASKS}/{{task}}/events", handler=events, answers={200: schemas.TaskEvents}
+        method="GET",
+        path=f"{_TASKS}/{{task}}/events",
+        handler=events,
+        answers={200: schemas.TaskEvents, 204: None, 304: None},
+        media=("application/json", streams.CONTENT_TYPE),
+        reads=(conditional.READS, streams.RESUME_HEADER),
+        sends=(conditional.SENDS,),
     ),
 )

@@ -117,7 +117,14 @@ class Peer:
 
 def problem(status: int, detail: str, **members: Any) -> Canned:
     """A problem+json answer as relay gives them."""
-    body = {"type": "about:blank", "title": "Problem", "status": status, "detail": detail, **members}
+    body = {
+        "type": "about:blank",
+        "title": "Problem",
+        "status": status,
+        "detail": detail,
+        "instance": "urn:relay:request:req_a",
+        **members,
+    }
     return Canned(status, json.dumps(body), "application/problem+json")
 
 

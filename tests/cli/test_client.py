@@ -68,11 +68,11 @@ async def test_the_key_travels_as_bearer(relay: Runner, peer: Peer) -> None:
                     {"detail": "is required", "pointer": "/input/prompt"},
                 ],
             ),
-            "error: must be 6 or 10 (/input/duration); is required (/input/prompt)",
+            "error: /input/duration: must be 6 or 10; /input/prompt: is required",
         ),
         (
             problem(422, "limit: too large", errors=[{"detail": "too large", "parameter": "limit"}]),
-            "error: too large (limit)",
+            "error: limit: too large",
         ),
         (
             problem(400, "evil \x1b[31mred\x07\u202e text\nerror: second"),
@@ -94,6 +94,8 @@ async def test_a_problem_is_one_line(relay: Runner, peer: Peer, answer: Canned, 
         Canned(200, "[]"),
         Canned(200, "[" * 100_000),
         Canned(500, "{}"),
+        # A problem of somebody else's, such as the upstream's own.
+        Canned(405, '{"title": "Method Not Allowed", "status": 405, "detail": "This route takes POST."}'),
         Canned(302, "", headers={"Location": "http://192.0.2.1/"}),
         Canned(200, '{"task_id": "x", "status": "queued"}'),
     ],

@@ -42,7 +42,9 @@ async def test_a_good_one_is_described(relay: Runner, tmp_path: Path) -> None:
     ("text", "parts"),
     [
         ("[server]\nprot = 1", ["relay.toml: server.prot: unknown key", "'port'"]),
-        ("", ["no upstream is configured"]),
+        ("", ["no upstream is configured: add [upstreams.mindvideo]"]),
+        ("[upstreams.mindvideo]\napi_key = ''", ["upstreams.mindvideo.api_key", "visible ASCII"]),
+        (UPSTREAM + "[store]\nurl = 'sqlite:///missing/relay.db'", ["store.url", "missing does not exist"]),
         (UPSTREAM + "[destinations.a]\nurl = 'https://example.com/x'", ["destinations.a.secret", "whsec_"]),
         (
             UPSTREAM + "[destinations.a]\nurl = 'https://127.0.0.1/x'\nsecret = 'short'",
@@ -86,6 +88,15 @@ async def test_an_unknown_variable_is_told_by_name(relay: Runner) -> None:
     ended = await relay("config", "check", RELAY_SERVER__PROT="1")
     assert ended.code == 2
     assert "RELAY_SERVER__PROT: unknown key; did you mean 'port'?" in ended.err
+
+
+async def test_a_file_that_nobody_named_is_thought_of(relay: Runner, tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(UPSTREAM)
+    for command in (["config", "check"], ["serve"]):
+        ended = await relay(*command)
+        assert ended.code == 2
+        assert "no configuration file was named (--config FILE, or RELAY_CONFIG)" in ended.err
+        assert len(ended.err.splitlines()) == 1
 
 
 async def test_the_file_may_come_from_the_environment(relay: Runner, tmp_path: Path) -> None:

@@ -101,6 +101,25 @@ async def test_columns_are_aligned(relay: Runner, peer: Peer) -> None:
     assert places == {lines[0].index("STATE")}
 
 
+async def test_a_task_is_shown_without_what_is_not_known(relay: Runner, peer: Peer) -> None:
+    body = task()
+    body["relay"]["registrations"].append({"key": "key_b", "notify": [], "statuses": None, "metadata": None})
+    peer.will("GET /tasks/task_a", body)
+    lines = (await relay("tasks", "show", "task_a")).out.splitlines()
+    assert lines[-2].split(maxsplit=1) == ["tells", "renders (for key_a)"]
+    assert lines[-1].split(maxsplit=2) == ["tells", "2", "whom routes name (for key_b)"]
+    assert not any("poll" in line or "finished" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["tasks stop", "deliveries redeliver"])
+async def test_a_refusal_names_which_of_several_is_meant(relay: Runner, peer: Peer, command: str) -> None:
+    peer.will("DELETE /tasks/one", Canned(204))
+    peer.will("POST /deliveries/one/redeliver", DELIVERY | {"state": "pending"})
+    ended = await relay(*command.split(), "one", "two")
+    assert ended.out.startswith("one  ")
+    assert (ended.code, ended.err) == (1, "error: two: There is no such thing.\n")
+
+
 async def test_an_empty_list_says_so_on_stderr(relay: Runner, peer: Peer) -> None:
     peer.will("GET /deliveries", {"deliveries": [], "next_cursor": None})
     ended = await relay("deliveries", "ls")
@@ -122,6 +141,30 @@ async def test_filters_and_pages_are_the_apis(relay: Runner, peer: Peer) -> None
         "cursor": "abc",
     }
     assert "--cursor bmV4dA" in ended.err
+
+
+async def test_every_filter_of_the_api_is_an_option(relay: Runner, peer: Peer) -> None:
+    peer.will("GET /tasks", {"tasks": [], "next_cursor": "bmV4dA"})
+    peer.will("GET /deliveries", {"deliveries": [], "next_cursor": None})
+    ended = await relay(
+        "tasks", "ls", "--model", "veo3-*", "--metadata", "order=47=11", "--metadata", "shop=north",
+        "--text", "a fox", "--since", "2026-11-23T01:02:03+02:00", "--until", "2026-11-24T00:00:00Z",
+    )  # fmt: skip
+    assert ended.code == 0
+    assert peer.requests[0].query == {
+        "model": "veo3-*",
+        "metadata.order": "47=11",
+        "metadata.shop": "north",
+        "text": "a fox",
+        "created_after": "2026-11-23T01:02:03+02:00",
+        "created_before": "2026-11-24T00:00:00Z",
+    }
+    assert ended.err.splitlines() == ["no tasks", "there are more: --cursor bmV4dA"]
+    since = "2026-11-23T01:02:03Z"
+    await relay("deliveries", "ls", "--type", "task.failed", "--reason", "timeout", "--since", since)
+    assert peer.requests[1].query == {"type": "task.failed", "reason": "timeout", "created_after": since}
+    refused = await relay("tasks", "ls", "--metadata", "order")
+    assert (refused.code, refused.err) == (2, "error: --metadata order: give KEY=VALUE\n")
 
 
 async def test_stop_redeliver_and_keys_call_their_routes(relay: Runner, peer: Peer) -> None:

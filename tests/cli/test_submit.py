@@ -101,7 +101,7 @@ async def test_a_definite_refusal_is_only_the_refusal(relay: Runner, peer: Peer)
         "POST /tasks", problem(422, "no", errors=[{"detail": "is required", "pointer": "/input/prompt"}])
     )
     ended = await relay("submit", "m")
-    assert (ended.code, ended.err) == (1, "error: is required (/input/prompt)\n")
+    assert (ended.code, ended.err) == (1, "error: /input/prompt: is required\n")
 
 
 async def test_watching_registers_and_says_how_it_stands(relay: Runner, peer: Peer) -> None:
@@ -113,8 +113,21 @@ async def test_watching_registers_and_says_how_it_stands(relay: Runner, peer: Pe
 
 
 async def test_the_upstream_is_put_before_the_id(relay: Runner, peer: Peer) -> None:
+    peer.will("GET /tasks", {"tasks": [], "next_cursor": None})
     peer.will("PUT /tasks/other:task_a", task())
     assert (await relay("watch", "task_a", "--upstream", "other")).code == 0
+    assert peer.requests[0].query["upstream"] == "other"
+
+
+async def test_nothing_is_registered_with_an_upstream_that_relay_does_not_know(
+    relay: Runner, peer: Peer
+) -> None:
+    refused = problem(422, "no", errors=[{"detail": "is no configured upstream", "parameter": "upstream"}])
+    peer.will("GET /tasks", refused)
+    peer.will("PUT /tasks/other:task_a", task(task_id="other:task_a"))
+    ended = await relay("watch", "task_a", "--upstream", "other")
+    assert (ended.code, ended.err) == (1, "error: upstream: is no configured upstream\n")
+    assert [request.method for request in peer.requests] == ["GET"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +195,35 @@ async def test_a_stalled_task_is_waited_for(peer: Peer) -> None:
     [ended], told = await wait("a")
     assert waiting.succeeded(ended.json())
     assert [line for line in told.heard if "stalled" in line]
+
+
+async def test_many_tasks_are_watched_in_one_request(relay: Runner, peer: Peer) -> None:
+    names = [f"t{number}" for number in range(12)]
+    results = [
+        {"task": name, "result": "created", "id": "tsk_a", "status": "queued", "verdict": "running"}
+        for name in names
+    ]
+    results[1] = {"task": "t1", "result": "updated", "id": "tsk_b", "status": "failed", "verdict": "ended"}
+    peer.will("POST /registrations", Canned(200, json.dumps({"registrations": results})))
+    ended = await relay("watch", *names, "--notify", "renders")
+    assert ended.code == 0
+    assert ended.out.splitlines()[:2] == ["t0  watching  queued", "t1  already watched  failed"]
+    [request] = peer.requests
+    assert request.json == {"tasks": [{"task": name, "notify": ["renders"]} for name in names]}
+
+
+async def test_those_that_cannot_be_watched_are_named_and_fail_the_command(relay: Runner, peer: Peer) -> None:
+    names = [f"t{number}" for number in range(10)]
+    results: list[dict[str, Any]] = [
+        {"task": name, "result": "created", "id": "tsk_a", "status": "queued", "verdict": "running"}
+        for name in names
+    ]
+    results[3] = {"task": "t3", "result": "refused", "error": {"detail": "no destination named 'x'"}}
+    peer.will("POST /registrations", Canned(200, json.dumps({"registrations": results})))
+    ended = await relay("watch", *names, "--notify", "x")
+    assert ended.code == 1
+    assert "t3: no destination named 'x'" in ended.err
+    assert "1 of 10 tasks cannot be watched" in ended.err
 
 
 async def test_several_tasks_are_waited_for_together(peer: Peer) -> None:

@@ -280,3 +280,42 @@ async def test_the_last_registration_dropped_ends_the_asking(tmp_path: Path) -> 
         await relay.watch("t2")
         await asked(fake, "/api/v1/tasks/t2/events", 3)
         assert len([r for r in fake.requests if "/t1" in r.path]) <= 1, "at most the look that was in flight"
+
+
+async def test_a_new_task_is_looked_at_ahead_of_what_a_short_budget_keeps_waiting(tmp_path: Path) -> None:
+    async with (
+        upstream.running() as fake,
+        harness.running(tmp_path, fake, upstream_options={"requests_per_second": 10}) as relay,
+    ):
+        for number in range(60):
+            fake.events(f"t{number}", upstream.Json([]))
+            fake.task(f"t{number}", upstream.Json(body("processing")))
+            await relay.watch(f"t{number}")
+        # Sixty tasks are due twenty times a second: the budget is short six times over or more.
+        await asked(fake, "/api/v1/tasks/t59/events", 1)
+        before = len(fake.requests)
+        await relay.watch("new")
+        await asked(fake, "/api/v1/tasks/new/events", 1)
+        ahead = [r.path for r in fake.requests[before:] if r.path.endswith("/events")]
+        assert ahead.index("/api/v1/tasks/new/events") <= 3
+
+
+async def test_a_429_rests_the_whole_credential_for_as_long_as_it_asks(tmp_path: Path) -> None:
+    async with upstream.running() as fake, harness.running(tmp_path, fake) as relay:
+        for name in ("t0", "t1"):
+            fake.events(name, upstream.Json([]))
+            fake.task(name, upstream.Json(body("processing")))
+            await relay.watch(name)
+        await asked(fake, "/api/v1/tasks/t1/events", 2)
+        fake.events("t0", upstream.Status(429, headers={"Retry-After": "30"}), upstream.Json([]))
+        seen = len(fake.asked("t0/events"))
+        await asked(fake, "/api/v1/tasks/t0/events", seen + 1)
+        async with asyncio.timeout(10):
+            while relay.running.supervisor.jobs_running:
+                await asyncio.sleep(0.01)
+        rested = len(fake.requests)
+        relay.advance(25)
+        await relay.watch("t1", metadata={"still": "resting"})
+        assert len(fake.requests) == rested
+        relay.advance(6)
+        await asked(fake, "/api/v1/tasks/t1/events", len(fake.asked("t1/events")) + 1)

@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import web
 
 from relay.sandbox import app as sandbox_app
-from relay.sandbox import server
+from relay.sandbox import server, tasks
 
 MODEL = "minimax-hailuo-2-3"
 PROMPT = "A cinematic portrait shot with smooth camera movement and realistic lighting."
@@ -67,7 +67,13 @@ class RunningSandbox:
     key: str
     clock: SteppedClock | None
     session: aiohttp.ClientSession
+    book: tasks.Tasks
     requests: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def created(self) -> int:
+        """How many tasks were made, answered or not."""
+        return self.book.created
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,6 +135,13 @@ async def running_sandbox(
     runner, url = await server.serve(app)
     try:
         async with aiohttp.ClientSession(trust_env=False) as session:
-            yield RunningSandbox(url=url, key=key, clock=clock, session=session, requests=requests)
+            yield RunningSandbox(
+                url=url,
+                key=key,
+                clock=clock,
+                session=session,
+                book=app[sandbox_app.BOOK],
+                requests=requests,
+            )
     finally:
         await runner.cleanup()

@@ -8,8 +8,9 @@
 Answers of one route are used in order; the last one repeats. A route that was not scripted
 answers 404 with a JSON body. ``on`` again replaces what was scripted before. An answer may also be
 a function of the ``Recorded`` request that returns one. Misbehaving peers: ``Hang`` (never
-answers), ``Trickle`` (piece by piece, then silent or closed), ``Truncated`` (less than declared),
-``Reset`` (TCP RST), ``Bomb`` (small when compressed), ``Raw`` (any bytes instead of HTTP).
+answers), ``Later`` (once an event is set), ``Trickle`` (piece by piece, then silent or closed),
+``Truncated`` (less than declared), ``Reset`` (TCP RST), ``Bomb`` (small when compressed), ``Raw``
+(any bytes instead of HTTP).
 """
 
 from __future__ import annotations
@@ -99,7 +100,15 @@ class Reset:
     """Takes the request and resets the connection."""
 
 
-Answer = Status | Trickle | Truncated | Bomb | Raw | Hang | Reset
+@dataclass(frozen=True)
+class Later:
+    """``answer``, as soon as ``until`` is set."""
+
+    answer: Status
+    until: asyncio.Event
+
+
+Answer = Status | Trickle | Truncated | Bomb | Raw | Hang | Reset | Later
 Script = Answer | Callable[[Recorded], Answer]
 
 
@@ -156,6 +165,9 @@ class FakeUpstream:
     async def _give(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         transport = request.transport
         assert transport is not None
+        if isinstance(answer, Later):
+            await answer.until.wait()
+            answer = answer.answer
         if isinstance(answer, Status):
             headers = {"Content-Type": answer.content_type, **answer.headers}
             return web.Response(status=answer.status, body=answer.body, headers=headers)

@@ -26,7 +26,7 @@ def script(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "demo", "test", "check", "format", "requirements", "chaos", "bench", "clean"]
+    "target", ["help", "demo", "test", "check", "format", "requirements", "chaos", "fuzz", "bench", "clean"]
 )
 def test_help_lists_the_target(root: Path, bare_env: dict[str, str], target: str) -> None:
     listed = {line.split()[1] for line in make(root, bare_env).stdout.splitlines()}
@@ -43,8 +43,9 @@ def test_check_runs(root: Path, bare_env: dict[str, str], command: str) -> None:
     assert command in done.stdout
 
 
-def test_chaos_and_bench_take_their_figures(root: Path, bare_env: dict[str, str]) -> None:
+def test_chaos_fuzz_and_bench_take_their_figures(root: Path, bare_env: dict[str, str]) -> None:
     assert "-m tests.chaos --kills 7" in make(root, bare_env, "-n", "chaos", "KILLS=7").stdout
+    assert "-m tests.fuzz --cases 7" in make(root, bare_env, "-n", "fuzz", "CASES=7").stdout
     assert "for name in polls;" in make(root, bare_env, "-n", "bench", "BENCH=polls").stdout
 
 

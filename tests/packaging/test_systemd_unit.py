@@ -126,13 +126,13 @@ def test_the_stand_in_for_the_configuration_means_the_defaults(
 def test_the_credentials_are_settings(directives: dict[str, list[str]], tmp_path: Path) -> None:
     named = [value.partition(":")[0] for value in directives["Service.LoadCredential"]]
     for name in named:
-        (tmp_path / name).write_text(f"the secret of {name}\n")
+        (tmp_path / name).write_text(f"the-secret-of-{name}\n")
     config = tmp_path / "relay.toml"
     config.write_text('[upstreams.mindvideo]\nbase_url = "https://api.example.com"\n')
     loaded = settings.load(config, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     secrets = [loaded.upstreams["mindvideo"].api_key, loaded.security.admin_key]
     given = {secret.get_secret_value() for secret in secrets if secret is not None}
-    assert given == {f"the secret of {name}" for name in named if "__" in name}
+    assert given == {f"the-secret-of-{name}" for name in named if "__" in name}
 
 
 def test_an_unusable_configuration_ends_with_the_status_that_is_not_restarted(

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import multidict
 import pytest
 
+from relay.catalogue import loading, models
 from relay.domain import errors
 from relay.sandbox import app as sandbox_app
-from relay.sandbox import catalogue, server
+from relay.sandbox import server
 from tests.fakes import sandbox as fake
 
 TASKS = "/api/v1/tasks"
@@ -83,12 +84,12 @@ async def test_tasks_that_do_not_succeed(
     assert (set(ended["error"]) if "error" in ended else None) == error
 
 
-@pytest.mark.parametrize("model", list(catalogue.load()), ids=lambda model: model.slug)
+@pytest.mark.parametrize("model", list(loading.load()), ids=lambda model: model.slug)
 async def test_every_example_runs_at_its_documented_cost(
-    sandbox: fake.RunningSandbox, model: catalogue.Model
+    sandbox: fake.RunningSandbox, model: models.Model
 ) -> None:
     status, created, headers = await post(sandbox, {"model": model.slug, "input": model.example_input})
-    assert (status, created["cost_estimate"]) == (201, model.cost_estimate)
+    assert (status, created["cost_estimate"]) == (201, float(model.cost_estimate))
     assert headers.get("X-Sandbox-Schema") == (None if model.schema_complete else "partial")
     sandbox.finish()
     output = (await sandbox.task(created["task_id"]))["output"]
@@ -192,6 +193,23 @@ async def test_without_a_known_key_nothing_is_told(sandbox: fake.RunningSandbox,
             assert reply.content_type == "application/problem+json"
 
 
+async def test_a_disabled_key_is_told_from_an_unknown_one() -> None:
+    keys = ("mv_test_a", "mv_test_b", "mv_test_c")
+    async with fake.running_sandbox(
+        keys=keys, key="mv_test_a", disabled_keys=("mv_test_c", "mv_d")
+    ) as sandbox:
+        task_id = await sandbox.submit()
+        for key, expected in [("mv_test_b", 404), ("mv_test_c", 403), ("mv_d", 403), ("mv_e", 401)]:
+            headers = {"Authorization": f"Bearer {key}"}
+            for path in (f"{TASKS}/{task_id}", f"{TASKS}/{task_id}/events"):
+                async with sandbox.session.get(sandbox.url + path, headers=headers) as reply:
+                    assert reply.status == expected
+                    assert reply.content_type == "application/problem+json"
+                    assert ("WWW-Authenticate" in reply.headers) == (expected == 401)
+        status, _, _ = await post(sandbox, fake.SEED_REQUEST, Authorization="Bearer mv_test_c")
+        assert (status, sandbox.created) == (403, 1)
+
+
 async def test_tasks_belong_to_their_key(sandbox: fake.RunningSandbox) -> None:
     task_id = await sandbox.submit()
     for path in (f"{TASKS}/{task_id}", f"{TASKS}/{task_id}/events"):
@@ -240,6 +258,17 @@ async def test_bodies_that_are_no_request(sandbox: fake.RunningSandbox, raw: byt
             ["/input/duration", "/input/size", "/input/watermark"],
         ),
         ({"model": "wan2-7-videoedit", "input": {"video_urls": [], "seed": "1"}}, ["/input/seed"]),
+        (
+            {
+                "model": fake.MODEL,
+                "input": {"prompt": "x", "first_frame_image": "data:video/mp4;base64,AA=="},
+            },
+            ["/input/first_frame_image"],
+        ),
+        (
+            {"model": "viduq3", "input": {"prompt": "x", "image_urls": ["data:image/png;base64,A"]}},
+            ["/input/image_urls/0"],
+        ),
     ],
 )
 async def test_every_fault_is_told_at_once(
@@ -381,6 +410,12 @@ def test_the_samples_are_small_and_start_playing_at_once() -> None:
     [
         ({"keys": ()}, "--key"),
         ({"keys": ("a b",)}, "--key"),
+        ({"disabled_keys": ("",)}, "--disabled-key"),
+        ({"faults": ("4290",)}, "--fault: no fault is called '4290'; did you mean 429"),
+        ({"faults": ("",)}, "--fault: no fault is called '';"),
+        ({"faults": ("429:1.1",)}, "--fault 429: give a share"),
+        ({"faults": ("429:",)}, "--fault 429: give a share"),
+        ({"faults": ("stall:nan",)}, "--fault stall: give a share"),
         ({"speed": 0.0}, "--speed"),
         ({"speed": float("nan")}, "--speed"),
         ({"events": "xml"}, "--events"),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 import statistics
+from decimal import Decimal
 
 import pytest
 
+from relay.catalogue import loading, models
 from relay.domain import model as domain
-from relay.sandbox import catalogue, rules, tasks
+from relay.sandbox import injection, rules, tasks
 
-MODELS = catalogue.load()
+MODELS = loading.load()
 NOW = 1_750_000_000.0
 
 
-def model(slug: str) -> catalogue.Model:
+def model(slug: str) -> models.Model:
     found = MODELS.find(slug)
     assert found is not None
     return found
@@ -23,7 +25,8 @@ def model(slug: str) -> catalogue.Model:
 def plan(
     slug: str = "minimax-hailuo-2-3", *, seed: int = 1, speed: float = 1.0, **task_input: object
 ) -> rules.Plan:
-    return rules.plan(model(slug), task_input, now=NOW, speed=speed, rng=random.Random(seed))
+    words = injection.in_prompt(task_input)
+    return rules.plan(model(slug), task_input, words=words, now=NOW, speed=speed, rng=random.Random(seed))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,8 @@ def plan(
         ("a cat [fail]", "failed"),
         ("[cancel] a cat", "cancelled"),
         ("[cancel] then [fail]", "cancelled"),
+        ("[moderated]", "failed"),
+        ("[429] and [out-of-order] and [fail]", "failed"),
         ("[FAIL] is no word", "succeeded"),
         (7, "succeeded"),
         (None, "succeeded"),
@@ -47,14 +52,57 @@ def test_steps_follow_each_other() -> None:
     queued, processing, end = made.steps
     assert queued.at == NOW < processing.at < end.at == made.ends_at
     for now, reached in [(NOW - 5, 1), (NOW, 1), (processing.at, 2), (end.at - 0.001, 2), (end.at, 3)]:
-        assert made.reached(now) == reached
+        assert made.moment(now).reached == reached
     assert [made.next_at(reached) for reached in (1, 2)] == [processing.at, end.at]
 
 
 def test_a_plan_without_an_end_never_ends() -> None:
     made = rules.Plan((rules.Step(NOW, domain.Status.QUEUED),))
     assert made.ends_at == made.next_at(1) == float("inf")
-    assert not made.ended(made.reached(NOW + 1e9))
+    assert not made.ended(made.moment(NOW + 1e9).reached)
+
+
+def test_a_stalled_task_is_processed_for_ever() -> None:
+    made = plan(prompt="[stall] [fail]")
+    assert [step.status for step in made.steps] == ["queued", "processing"]
+    assert made.ends_at == float("inf")
+
+
+def test_when_outputs_appear_and_how_long_links_last() -> None:
+    at_once, late, never = (
+        plan(prompt="x"),
+        plan(prompt="[late-output]", speed=10),
+        plan(prompt="[no-output]"),
+    )
+    assert (at_once.output_at, at_once.links_until) == (at_once.ends_at, float("inf"))
+    assert not at_once.moment(at_once.ends_at - 0.001).has_output
+    assert late.output_at == late.ends_at + rules.LATE_SECONDS / 10
+    assert never.output_at == float("inf")
+    assert plan(prompt="[fail] [late-output]").output_at == float("inf")
+    expiring = plan(prompt="[expired-url]", speed=10)
+    assert expiring.links_until == expiring.output_at + rules.LINK_SECONDS / 10
+
+
+def test_a_share_of_tasks_gets_a_fault_and_faults_do_not_move_each_other() -> None:
+    def drawn(*options: str) -> list[injection.Words]:
+        attempts = injection.Attempts(seed="s", rates=injection.rates(options))
+        return [attempts.of((b"o", str(number)), {}).words for number in range(2000)]
+
+    alone = [injection.Word.FAIL in words for words in drawn("fail:0.2")]
+    both = [injection.Word.FAIL in words for words in drawn("429:0.5", "fail:0.2", "stall:0")]
+    assert alone == both
+    assert 300 < sum(alone) < 500
+    assert set(drawn("stall")) == {(injection.Word.STALL,)}
+    assert set(drawn()) == {()}
+
+
+def test_abandoned_creates_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(injection, "ATTEMPTS_MAX", 2)
+    attempts = injection.Attempts(seed="s", rates={})
+    for key in ("a", "b", "c"):
+        attempts.of((b"o", key), {"prompt": "[429]"}).refusals.clear()
+    assert attempts.of((b"o", "c"), {"prompt": "[429]"}).refusals == []
+    assert attempts.of((b"o", "a"), {"prompt": "[429]"}).refusals == [injection.Word.RATE_LIMITED]
 
 
 def test_speed_divides_time() -> None:
@@ -112,10 +160,11 @@ def test_outputs_are_as_many_as_asked_and_bounded(task_input: dict[str, object],
 
 @pytest.mark.parametrize(
     ("status", "cost"),
-    [("queued", None), ("processing", None), ("succeeded", 0.3), ("failed", 0.0), ("cancelled", 0.0)],
+    [("queued", None), ("processing", None), ("succeeded", "0.3"), ("failed", "0"), ("cancelled", "0")],
 )
-def test_only_a_success_costs(status: str, cost: float | None) -> None:
-    assert rules.cost_actual(domain.Status(status), 0.3) == cost
+def test_only_a_success_costs(status: str, cost: str | None) -> None:
+    expected = None if cost is None else Decimal(cost)
+    assert rules.cost_actual(domain.Status(status), Decimal("0.3")) == expected
 
 
 class Clock:

@@ -13,8 +13,10 @@ from tests.store import making
 
 NOW = making.NOW
 OLD = NOW - 1000.0
-RETENTION = base.Retention(tasks_before=NOW - 500, events_before=NOW - 500, attempts_before=NOW - 500)
-NEVER = base.Retention(tasks_before=0.0, events_before=0.0, attempts_before=0.0)
+RETENTION = base.Retention(
+    tasks_before=NOW - 500, events_before=NOW - 500, attempts_before=NOW - 500, submissions_before=NOW - 500
+)
+NEVER = base.Retention(tasks_before=0.0, events_before=0.0, attempts_before=0.0, submissions_before=0.0)
 
 
 async def ended(
@@ -98,7 +100,7 @@ async def test_dead_tasks_and_old_notices_go(store: base.Store) -> None:
         ]
     )
     await purge(store)
-    left = await store.deliveries(base.DeliveryFilter(), before=None, limit=10)
+    left = (await store.deliveries(base.DeliveryFilter(), before=None, limit=10)).rows
     assert [delivery.id for delivery in left] == [notices[2].id]
 
 

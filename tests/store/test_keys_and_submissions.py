@@ -95,7 +95,7 @@ async def test_a_refusal_frees_the_client_key(store: base.Store) -> None:
 async def test_an_answer_is_stored_with_its_task(store: base.Store) -> None:
     first = await store.open_submission(making.submission("a", client_key="order-1"))
     answer = '{"task_id":"t","note":"é"}'.encode()
-    write = dataclasses.replace(making.new("t"), resolve=(first.id, answer))
+    write = dataclasses.replace(making.new("t"), resolve=base.Resolution(first.id, answer))
     await store.record([write])
     resolved = await store.submission(first.id)
     assert resolved == dataclasses.replace(first, state=model.SubmissionState.SUCCEEDED, answer=answer)
@@ -108,7 +108,9 @@ async def test_an_answer_is_stored_with_its_task(store: base.Store) -> None:
 async def test_a_write_that_lost_resolves_nothing(store: base.Store) -> None:
     first = await store.open_submission(making.submission("a"))
     await store.record([making.new("t")])
-    assert await store.record([dataclasses.replace(making.new("t"), resolve=(first.id, b"{}"))]) == [None]
+    assert await store.record(
+        [dataclasses.replace(making.new("t"), resolve=base.Resolution(first.id, b"{}"))]
+    ) == [None]
     assert await store.open_submissions() == [first]
 
 
@@ -118,6 +120,6 @@ async def test_the_unresolved_are_left_and_may_still_succeed(store: base.Store) 
     await store.leave_unresolved([made[0].id, made[1].id])
     await store.leave_unresolved([])
     assert await store.open_submissions() == [made[2]]
-    await store.record([dataclasses.replace(making.new("t"), resolve=(made[0].id, b"{}"))])
+    await store.record([dataclasses.replace(making.new("t"), resolve=base.Resolution(made[0].id, b"{}"))])
     states = [await store.submission(submission.id) for submission in made]
     assert [found.state for found in states if found] == ["succeeded", "unresolved", "pending"]

@@ -12,7 +12,7 @@ from tests.store import making
 
 
 async def names(store: base.Store, where: base.TaskFilter, *, limit: int = 100) -> list[str]:
-    return [view.task.task_id for view in await store.tasks(where, before=None, limit=limit)]
+    return [view.task.task_id for view in (await store.tasks(where, before=None, limit=limit)).rows]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_filters_of_tasks(filled: base.Store) -> None:
 
 
 async def test_a_listed_task_has_all_its_registrations_and_events(filled: base.Store) -> None:
-    views = await filled.tasks(base.TaskFilter(status=model.Status.SUCCEEDED), before=None, limit=10)
+    views = (await filled.tasks(base.TaskFilter(status=model.Status.SUCCEEDED), before=None, limit=10)).rows
     for view in views:
         assert view.events_seen == 1
         task = dataclasses.replace(view.task, version=view.task.version + 1)
@@ -58,7 +58,7 @@ async def test_a_listed_task_has_all_its_registrations_and_events(filled: base.S
                 recorded_at=making.NOW,
             )
             assert (await filled.record([write]))[0] is not None
-    views = await filled.tasks(base.TaskFilter(key_id="key_third"), before=None, limit=1)
+    views = (await filled.tasks(base.TaskFilter(key_id="key_third"), before=None, limit=1)).rows
     assert [len(view.registrations) for view in views] == [3]
 
 
@@ -67,10 +67,13 @@ async def test_pages_of_tasks_stand_still_under_insertion(filled: base.Store, ke
     where = base.TaskFilter(key_id=key_id)
     expected = await names(filled, where)
     seen: list[str] = []
-    before: tuple[float, str] | None = None
-    while page := await filled.tasks(where, before=before, limit=2):
-        seen += [view.task.task_id for view in page]
-        before = (page[-1].task.created_at, page[-1].task.id)
+    before: base.Position | None = None
+    while True:
+        page = await filled.tasks(where, before=before, limit=2)
+        seen += [view.task.task_id for view in page.rows]
+        before = page.next
+        if before is None:
+            break
         await filled.record([making.new(f"new-{len(seen)}", created_at=making.NOW + 1000)])
     assert seen == expected
 
@@ -85,7 +88,7 @@ async def test_filters_of_deliveries(filled: base.Store) -> None:
     async def told(**changes: object) -> list[tuple[str | None, str]]:
         where = dataclasses.replace(base.DeliveryFilter(), **changes)  # type: ignore[arg-type]
         found = await filled.deliveries(where, before=None, limit=100)
-        return [(delivery.task_id, delivery.destination) for delivery in found]
+        return [(delivery.task_id, delivery.destination) for delivery in found.rows]
 
     everything = [(None, "oncall"), ("t-6", "gone"), ("t-5", "renders"), ("t-4", "renders")]
     assert await told() == everything
@@ -98,10 +101,9 @@ async def test_filters_of_deliveries(filled: base.Store) -> None:
     assert await told(task=making.task("t-6").id) == [("t-6", "gone")]
     assert await told(task=making.task("t-6").id, key_id=making.OTHER_KEY) == []
     first = await filled.deliveries(base.DeliveryFilter(), before=None, limit=2)
-    rest = await filled.deliveries(
-        base.DeliveryFilter(), before=(first[-1].created_at, first[-1].id), limit=2
-    )
-    assert [(delivery.task_id, delivery.destination) for delivery in first + rest] == everything
+    rest = await filled.deliveries(base.DeliveryFilter(), before=first.next, limit=2)
+    assert rest.next is None
+    assert [(each.task_id, each.destination) for each in first.rows + rest.rows] == everything
 
 
 async def test_counts_of_what_is_open(filled: base.Store) -> None:

@@ -270,3 +270,12 @@ async def test_a_body_is_stored_once_and_sent_byte_for_byte(store: base.Store) -
 async def test_a_delivery_of_an_unknown_task_is_refused(store: base.Store) -> None:
     with pytest.raises(errors.StoreRejected):
         await store.add_deliveries([making.delivery("unknown")])
+
+
+async def test_a_clock_that_was_set_back_brings_due_times_and_leases_forward(store: base.Store) -> None:
+    waiting, leased = making.delivery(None, "a"), making.delivery(None, "b", leased_until=making.NOW + 60)
+    await store.add_deliveries([waiting, leased])
+    assert await store.shift_due(seconds=100) == 2
+    assert await store.due() == {"a": making.NOW - 100}
+    assert await store.expire_leases(now=making.NOW - 41) == 0
+    assert await store.expire_leases(now=making.NOW - 40) == 1

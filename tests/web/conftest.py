@@ -49,7 +49,9 @@ class Api:
         headers: dict[str, str] | None = None,
     ) -> Reply:
         """One request; ``path`` without ``/api/v1`` unless it is an operator's."""
-        operators = path == "/" or path.startswith(("/livez", "/readyz", "/metrics"))
+        operators = path == "/" or path.startswith(
+            ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")
+        )
         url = self.running.url + ("" if operators else "/api/v1") + path
         sent = dict(headers or {})
         if key is not None:
@@ -99,7 +101,12 @@ def start(tmp_path: Path) -> Start:
             }
             upstream |= more.pop("upstream", {})
             values = {
-                "server": {"port": 0, "body_max_bytes": 65536, "drain_timeout": 1.0},
+                "server": {
+                    "port": 0,
+                    "body_max_bytes": 65536,
+                    "drain_timeout": 1.0,
+                    "requests_per_second_per_key": 10_000,
+                },
                 "store": {"url": f"sqlite:///{tmp_path / 'relay.db'}"},
                 "upstreams": {"mindvideo": upstream},
                 "destinations": {

@@ -110,6 +110,15 @@ WHERE state = 'sending'
     AND leased_until <= CAST(:now AS DOUBLE PRECISION)
 RETURNING id;
 
+-- name: shift_due
+-- Bring due times and leases forward by as much as the clock was set back.
+UPDATE deliveries
+SET
+    next_attempt_at = next_attempt_at - CAST(:seconds AS DOUBLE PRECISION),
+    leased_until = leased_until - CAST(:seconds AS DOUBLE PRECISION)
+WHERE state IN ('pending', 'sending') AND state NOT IN ('delivered', 'superseded')
+RETURNING id;
+
 -- name: select_due_destinations
 -- The earliest due time of each destination that has one; one index probe each, however many rows.
 WITH RECURSIVE waiting (destination) AS (
@@ -181,68 +190,78 @@ FROM attempts
 WHERE delivery_id = CAST(:id AS TEXT)
 ORDER BY number;
 
--- name: list_deliveries
--- A page of deliveries, newest first.
-SELECT
-    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
-    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
-FROM deliveries AS d
-LEFT JOIN tasks AS t ON t.id = d.task
-WHERE (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
-    AND (CAST(:state AS TEXT) IS NULL OR d.state = CAST(:state AS TEXT))
-    AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
-    AND (
-        CAST(:key_id AS TEXT) IS NULL
-        OR EXISTS (
-            SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
-        )
-    )
-ORDER BY d.created_at DESC, d.id DESC
+-- name: page_deliveries
+-- Positions of all deliveries before a position and not before an instant, newest first.
+SELECT created_at, id
+FROM deliveries
+WHERE (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
 LIMIT CAST(:limit AS BIGINT);
 
--- name: list_open_deliveries
+-- name: page_open_deliveries
 -- The same in one state that is not an end of the ordinary kind: few among many, so by their own index.
-SELECT
-    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
-    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
-FROM deliveries AS d
-LEFT JOIN tasks AS t ON t.id = d.task
-WHERE d.state = CAST(:state AS TEXT)
-    AND d.state NOT IN ('delivered', 'superseded')
-    AND (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
-    AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
-    AND (
-        CAST(:key_id AS TEXT) IS NULL
-        OR EXISTS (
-            SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
-        )
-    )
-ORDER BY d.created_at DESC, d.id DESC
+SELECT created_at, id
+FROM deliveries
+WHERE state = CAST(:state AS TEXT)
+    AND state NOT IN ('delivered', 'superseded')
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
 LIMIT CAST(:limit AS BIGINT);
 
--- name: list_deliveries_of_task
+-- name: page_deliveries_of_destination
+-- The same to one destination.
+SELECT created_at, id
+FROM deliveries
+WHERE destination = CAST(:destination AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: page_deliveries_of_task
 -- The same of one task.
-SELECT
-    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
-    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
-FROM deliveries AS d
-LEFT JOIN tasks AS t ON t.id = d.task
-WHERE d.task = CAST(:task AS TEXT)
-    AND (d.created_at, d.id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
-    AND (CAST(:state AS TEXT) IS NULL OR d.state = CAST(:state AS TEXT))
+SELECT created_at, id
+FROM deliveries
+WHERE task = CAST(:task AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: match_deliveries
+-- Those of the given deliveries that pass every filter; one that is NULL lets all through.
+SELECT d.id
+FROM json_each(CAST(:rows AS TEXT)) AS r
+JOIN deliveries AS d ON d.id = r.value->>'id'
+WHERE (CAST(:state AS TEXT) IS NULL OR d.state = CAST(:state AS TEXT))
     AND (CAST(:destination AS TEXT) IS NULL OR d.destination = CAST(:destination AS TEXT))
+    AND (CAST(:type AS TEXT) IS NULL OR d.type = CAST(:type AS TEXT))
+    AND (CAST(:reason AS TEXT) IS NULL OR d.reason = CAST(:reason AS TEXT))
     AND (
         CAST(:key_id AS TEXT) IS NULL
         OR EXISTS (
             SELECT 1 FROM registrations AS g WHERE g.task = d.task AND g.key_id = CAST(:key_id AS TEXT)
         )
-    )
-ORDER BY d.created_at DESC, d.id DESC
-LIMIT CAST(:limit AS BIGINT);
+    );
+
+-- name: select_deliveries
+-- The given deliveries with their tasks' names, in any order.
+SELECT
+    d.id, d.task, t.task_id, t.upstream, d.destination, d.type, d.state, d.attempts_made,
+    d.attempts_base, d.unknowns_made, d.next_attempt_at, d.reason, d.created_at, d.delivered_at
+FROM json_each(CAST(:rows AS TEXT)) AS r
+JOIN deliveries AS d ON d.id = r.value->>'id'
+LEFT JOIN tasks AS t ON t.id = d.task;
 
 -- name: count_open_deliveries
 -- How many rows each destination has in each state that is not an end of the ordinary kind.
-SELECT destination, state, COUNT(*)
-FROM deliveries
-WHERE state NOT IN ('delivered', 'superseded')
-GROUP BY destination, state;
+-- (The name is no bare column, so that no index over all rows looks like a way to group by it.)
+SELECT o.destination, o.state, COUNT(*)
+FROM (
+    SELECT destination || '' AS destination, state
+    FROM deliveries
+    WHERE state NOT IN ('delivered', 'superseded')
+) AS o
+GROUP BY o.destination, o.state;

@@ -116,48 +116,114 @@ FROM tasks AS t
 LEFT JOIN registrations AS g ON g.task = t.id
 WHERE t.upstream = CAST(:upstream AS TEXT) AND t.task_id = CAST(:task_id AS TEXT);
 
--- name: list_tasks
--- A page of all tasks, newest first, with the number of their events, one row per registration.
-SELECT
-    t.id, t.upstream, t.task_id, t.version, t.request_id, t.model, t.status, t.verdict,
-    t.cost_estimate, t.cost_actual, t.output, t.error, t.prompt, t.cursor,
-    t.created_at, t.submitted_at, t.stalled_at, t.finished_at,
-    g.key_id, g.notify, g.statuses, g.metadata, g.created_at,
-    (SELECT COUNT(*) FROM events AS e WHERE e.task = t.id)
-FROM (
-    SELECT * FROM tasks
-    WHERE (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
-        AND (CAST(:upstream AS TEXT) IS NULL OR upstream = CAST(:upstream AS TEXT))
-        AND (CAST(:status AS TEXT) IS NULL OR status = CAST(:status AS TEXT))
-        AND (CAST(:verdict AS TEXT) IS NULL OR verdict = CAST(:verdict AS TEXT))
-    ORDER BY created_at DESC, id DESC
-    LIMIT CAST(:limit AS BIGINT)
-) AS t
-LEFT JOIN registrations AS g ON g.task = t.id
-ORDER BY t.created_at DESC, t.id DESC;
+-- name: page_tasks
+-- Positions of all tasks before a position and not before an instant, newest first.
+SELECT created_at, id
+FROM tasks
+WHERE (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
 
--- name: list_tasks_of_key
--- The same of the tasks that one key registered, in the order of its own index.
+-- name: page_tasks_of_key
+-- The same of the tasks that one key registered.
+SELECT task_created_at, task
+FROM registrations
+WHERE key_id = CAST(:key_id AS TEXT)
+    AND (task_created_at, task) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND task_created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY task_created_at DESC, task DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: page_tasks_in_status
+-- The same of the tasks in one status.
+SELECT created_at, id
+FROM tasks
+WHERE status = CAST(:status AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: page_tasks_of_verdict
+-- The same of the tasks that relay concludes this of.
+SELECT created_at, id
+FROM tasks
+WHERE verdict = CAST(:verdict AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: page_tasks_of_model
+-- The same of the tasks of one model.
+SELECT created_at, id
+FROM tasks
+WHERE model = CAST(:model AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: page_tasks_of_upstream
+-- The same of the tasks of one upstream.
+SELECT created_at, id
+FROM tasks
+WHERE upstream = CAST(:upstream AS TEXT)
+    AND (created_at, id) < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
+    AND created_at >= CAST(:since AS DOUBLE PRECISION)
+ORDER BY created_at DESC, id DESC
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: match_tasks
+-- Those of the given tasks that pass every filter; one that is NULL lets all through. A registration's
+-- member is compared as JSON text; :metadata lists name and the texts that it may have.
+SELECT t.id
+FROM json_each(CAST(:rows AS TEXT)) AS r
+JOIN tasks AS t ON t.id = r.value->>'id'
+WHERE (CAST(:status AS TEXT) IS NULL OR t.status = CAST(:status AS TEXT))
+    AND (CAST(:verdict AS TEXT) IS NULL OR t.verdict = CAST(:verdict AS TEXT))
+    AND (CAST(:upstream AS TEXT) IS NULL OR t.upstream = CAST(:upstream AS TEXT))
+    AND (CAST(:model AS TEXT) IS NULL OR t.model = CAST(:model AS TEXT))
+    AND (
+        CAST(:model_prefix AS TEXT) IS NULL
+        OR SUBSTR(t.model, 1, LENGTH(CAST(:model_prefix AS TEXT))) = CAST(:model_prefix AS TEXT)
+    )
+    AND (
+        CAST(:pattern AS TEXT) IS NULL
+        OR LOWER(t.task_id) LIKE LOWER(CAST(:pattern AS TEXT)) ESCAPE '~'
+        OR LOWER(t.request_id) LIKE LOWER(CAST(:pattern AS TEXT)) ESCAPE '~'
+        OR LOWER(t.model) LIKE LOWER(CAST(:pattern AS TEXT)) ESCAPE '~'
+        OR LOWER(t.prompt) LIKE LOWER(CAST(:pattern AS TEXT)) ESCAPE '~'
+    )
+    AND (
+        CAST(:metadata AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g
+            WHERE g.task = t.id
+                AND (CAST(:key_id AS TEXT) IS NULL OR g.key_id = CAST(:key_id AS TEXT))
+                AND NOT EXISTS (
+                    SELECT 1 FROM json_each(CAST(:metadata AS TEXT)) AS f
+                    WHERE NOT EXISTS (
+                        SELECT 1 FROM json_each('[' || g.metadata || ']') AS m
+                        WHERE CAST(m.value->(f.value->>'name') AS TEXT)
+                            IN (f.value->>'text', f.value->>'other')
+                    )
+                )
+        )
+    );
+
+-- name: select_views
+-- The given tasks with the number of their events, one row per registration, in any order.
 SELECT
     t.id, t.upstream, t.task_id, t.version, t.request_id, t.model, t.status, t.verdict,
     t.cost_estimate, t.cost_actual, t.output, t.error, t.prompt, t.cursor,
     t.created_at, t.submitted_at, t.stalled_at, t.finished_at,
     g.key_id, g.notify, g.statuses, g.metadata, g.created_at,
     (SELECT COUNT(*) FROM events AS e WHERE e.task = t.id)
-FROM (
-    SELECT tasks.* FROM registrations AS mine
-    JOIN tasks ON tasks.id = mine.task
-    WHERE mine.key_id = CAST(:key_id AS TEXT)
-        AND (mine.task_created_at, mine.task)
-            < (CAST(:before_at AS DOUBLE PRECISION), CAST(:before_id AS TEXT))
-        AND (CAST(:upstream AS TEXT) IS NULL OR tasks.upstream = CAST(:upstream AS TEXT))
-        AND (CAST(:status AS TEXT) IS NULL OR tasks.status = CAST(:status AS TEXT))
-        AND (CAST(:verdict AS TEXT) IS NULL OR tasks.verdict = CAST(:verdict AS TEXT))
-    ORDER BY mine.task_created_at DESC, mine.task DESC
-    LIMIT CAST(:limit AS BIGINT)
-) AS t
-LEFT JOIN registrations AS g ON g.task = t.id
-ORDER BY t.created_at DESC, t.id DESC;
+FROM json_each(CAST(:rows AS TEXT)) AS r
+JOIN tasks AS t ON t.id = r.value->>'id'
+LEFT JOIN registrations AS g ON g.task = t.id;
 
 -- name: list_events
 -- Events of a task after a sequence number, in order.
@@ -166,3 +232,48 @@ FROM events
 WHERE task = CAST(:task AS TEXT) AND seq > CAST(:after AS BIGINT)
 ORDER BY seq
 LIMIT CAST(:limit AS BIGINT);
+
+-- name: select_last_event
+-- The sequence number of the latest event.
+SELECT MAX(seq) FROM events;
+
+-- name: list_changes
+-- Events of all tasks between two sequence numbers, in order, with their task's names.
+SELECT
+    e.seq, e.task, e.key, e.type, e.status, e.timestamp, e.data, e.recorded_at, t.upstream, t.task_id
+FROM events AS e
+JOIN tasks AS t ON t.id = e.task
+WHERE e.seq > CAST(:after AS BIGINT)
+    AND e.seq <= CAST(:upto AS BIGINT)
+    AND (
+        CAST(:key_id AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g WHERE g.task = e.task AND g.key_id = CAST(:key_id AS TEXT)
+        )
+    )
+ORDER BY e.seq
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: list_changes_of_task
+-- The same of one task.
+SELECT
+    e.seq, e.task, e.key, e.type, e.status, e.timestamp, e.data, e.recorded_at, t.upstream, t.task_id
+FROM events AS e
+JOIN tasks AS t ON t.id = e.task
+WHERE e.task = CAST(:task AS TEXT)
+    AND e.seq > CAST(:after AS BIGINT)
+    AND e.seq <= CAST(:upto AS BIGINT)
+    AND (
+        CAST(:key_id AS TEXT) IS NULL
+        OR EXISTS (
+            SELECT 1 FROM registrations AS g WHERE g.task = e.task AND g.key_id = CAST(:key_id AS TEXT)
+        )
+    )
+ORDER BY e.seq
+LIMIT CAST(:limit AS BIGINT);
+
+-- name: list_watchers
+-- Which keys are registered on the given tasks.
+SELECT g.task, g.key_id
+FROM json_each(CAST(:rows AS TEXT)) AS r
+JOIN registrations AS g ON g.task = r.value->>'id';

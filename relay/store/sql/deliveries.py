@@ -6,13 +6,12 @@ so an outcome under an old one is recognised. A success is recorded under any fe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from relay.domain import errors, model
 from relay.store import base
-from relay.store.sql import batches, database, outbox, rows
+from relay.store.sql import batches, database, outbox, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
 
@@ -68,6 +67,10 @@ class Deliveries(Part):
         """See ``base.Deliveries.expire_leases``."""
         return len(await self._write(QUERIES["expire_leases"], {"now": now}))
 
+    async def shift_due(self, *, seconds: float) -> int:
+        """See ``base.Deliveries.shift_due``."""
+        return len(await self._write(QUERIES["shift_due"], {"seconds": seconds}))
+
     async def due(self) -> dict[str, float]:
         """See ``base.Deliveries.due``."""
         return {row[0]: row[1] for row in await self._database.read(QUERIES["select_due_destinations"], {})}
@@ -108,31 +111,45 @@ class Deliveries(Part):
         return [rows.attempt(row) for row in found]
 
     async def deliveries(
-        self, where: base.DeliveryFilter, *, before: tuple[float, str] | None, limit: int
-    ) -> list[model.Delivery]:
+        self, where: base.DeliveryFilter, *, before: base.Position | None, limit: int
+    ) -> base.Page[model.Delivery]:
         """See ``base.Deliveries.deliveries``."""
-        before_at, before_id = before or (math.inf, "")
-        if where.task is not None:
-            statement = QUERIES["list_deliveries_of_task"]
-        elif where.state is not None and where.state not in _ENDED:
-            statement = QUERIES["list_open_deliveries"]
-        else:
-            statement = QUERIES["list_deliveries"]
-        parameters = {
-            "key_id": where.key_id,
-            "state": where.state,
-            "destination": where.destination,
-            "task": where.task,
-            "before_at": before_at,
-            "before_id": before_id,
-            "limit": limit,
-        }
-        return [rows.delivery(row) for row in await self._database.read(statement, parameters)]
+        found = await walking.walk(self._database, _walk(where), before=before, limit=limit)
+        if not found.ids:
+            return base.Page([], found.next)
+        wanted = batches.rows({"id": each} for each in found.ids)
+        listed = [*map(rows.delivery, await self._database.read(QUERIES["select_deliveries"], wanted))]
+        listed.sort(key=lambda delivery: (delivery.created_at, delivery.id), reverse=True)
+        return base.Page(listed, found.next)
 
     async def count_deliveries(self) -> Mapping[tuple[str, model.DeliveryState], int]:
         """See ``base.Deliveries.count_deliveries``."""
         counted = await self._database.read(QUERIES["count_open_deliveries"], {})
         return {(row[0], model.DeliveryState(row[1])): row[2] for row in counted}
+
+
+def _walk(where: base.DeliveryFilter) -> walking.Walk:
+    statement, served = _index(where)
+    filters = rows.delivery_filters(where)
+    unserved = filters.keys() - {served}
+    return walking.Walk(
+        positions=statement,
+        matches=QUERIES["match_deliveries"] if any(filters[name] is not None for name in unserved) else None,
+        filters=filters,
+        created_after=where.created_after,
+        created_before=where.created_before,
+    )
+
+
+def _index(where: base.DeliveryFilter) -> tuple[str, str | None]:
+    """The statement that walks the index with the fewest rows that pass, and the filter it serves."""
+    if where.task is not None:
+        return QUERIES["page_deliveries_of_task"], "task"
+    if where.state is not None and where.state not in _ENDED:
+        return QUERIES["page_open_deliveries"], "state"
+    if where.destination is not None:
+        return QUERIES["page_deliveries_of_destination"], "destination"
+    return QUERIES["page_deliveries"], None
 
 
 async def _claim(

@@ -28,7 +28,7 @@ class Maintenance(Part):
         for statement, before in (
             (QUERIES["purge_events"], retention.events_before),
             (QUERIES["purge_attempts"], retention.attempts_before),
-            (QUERIES["purge_submissions"], retention.tasks_before),
+            (QUERIES["purge_submissions"], retention.submissions_before),
         ):
             gone += len(await self._write(statement, {"before": before, "limit": limit}))
         return gone

@@ -81,7 +81,11 @@ async def _store_registrations(transaction: database.Transaction, winners: Seque
 
 async def _resolve_submissions(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:
     resolved = [
-        {"id": write.resolve[0], "answer": rows.exact(write.resolve[1])}
+        {
+            "id": write.resolve.submission,
+            "answer": rows.exact(write.resolve.answer),
+            "request": rows.exact(write.resolve.request),
+        }
         for write in winners
         if write.resolve is not None
     ]

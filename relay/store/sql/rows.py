@@ -6,6 +6,8 @@ UTF-8 text. A decoder takes the columns in the order in which the statements nam
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -18,6 +20,7 @@ from relay.store.sql import database
 
 TASK_COLUMNS: Final = 18
 REGISTRATION_COLUMNS: Final = 5
+EVENT_COLUMNS: Final = 8
 
 _DEPTH: Final = 200
 """Nesting that the JSON reader takes. Deeper text could be written, but never be read again."""
@@ -61,6 +64,7 @@ def _amount(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
+@functools.lru_cache(maxsize=128)  # few sets are in use
 def _statuses(statuses: frozenset[model.Change] | None) -> str | None:
     return None if statuses is None else document(sorted(statuses))
 
@@ -70,8 +74,11 @@ def _changes(text: str | None) -> frozenset[model.Change] | None:
 
 
 def task_row(task: model.Task, *, expected_version: int | None) -> dict[str, object]:
-    """A task to insert, or to update where it has ``expected_version``."""
-    return {
+    """A task to insert, or to update where it has ``expected_version``.
+
+    Columns that are NULL are left out, which reads the same: most of a new task's are.
+    """
+    columns = {
         "id": task.id,
         "upstream": task.upstream,
         "task_id": task.task_id,
@@ -92,6 +99,7 @@ def task_row(task: model.Task, *, expected_version: int | None) -> dict[str, obj
         "stalled_at": task.stalled_at,
         "finished_at": task.finished_at,
     }
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def task(row: database.Row) -> model.Task:
@@ -193,6 +201,55 @@ def event(row: database.Row) -> base.StoredEvent:
         data=parsed(row[6]),
         recorded_at=row[7],
     )
+
+
+def change(row: database.Row) -> base.Change:
+    """An event as read back, followed by its task's names."""
+    return base.Change(event=event(row), upstream=row[EVENT_COLUMNS], task_id=row[EVENT_COLUMNS + 1])
+
+
+def task_filters(where: base.TaskFilter) -> dict[str, object]:
+    """The parameters of the filters that are put to a row; ``None`` lets all through."""
+    metadata = [
+        {"name": each.name, "text": document(each.value), "other": _as_written(each.value)}
+        for each in where.metadata
+    ]
+    return {
+        "key_id": where.key_id,
+        "upstream": where.upstream,
+        "status": where.status,
+        "verdict": where.verdict,
+        "model": where.model,
+        "model_prefix": where.model_prefix,
+        "pattern": None if where.text is None else _pattern(where.text),
+        "metadata": document(metadata) if metadata else None,
+    }
+
+
+def _as_written(text: str) -> str | None:
+    """``text`` as the JSON number or word that it may be meant as, ``None`` where it is neither."""
+    try:
+        value = pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return document(value) if isinstance(value, (bool, int, float)) else None
+
+
+def _pattern(text: str) -> str:
+    """A LIKE pattern, with ``~`` as its escape, for anything that holds ``text``."""
+    return "%" + re.sub(r"[%_~]", r"~\g<0>", text) + "%"
+
+
+def delivery_filters(where: base.DeliveryFilter) -> dict[str, object]:
+    """As ``task_filters``."""
+    return {
+        "key_id": where.key_id,
+        "state": where.state,
+        "destination": where.destination,
+        "task": where.task,
+        "type": where.type,
+        "reason": where.reason,
+    }
 
 
 def notification_row(notification: model.Notification) -> dict[str, object]:
@@ -329,6 +386,8 @@ def submission_parameters(submission: model.Submission) -> Mapping[str, object]:
         "state": submission.state,
         "answer": exact(submission.answer),
         "created_at": submission.created_at,
+        "key_made": int(submission.key_made),
+        "request_whole": int(submission.request_whole),
     }
 
 
@@ -349,4 +408,21 @@ def submission(row: database.Row) -> model.Submission:
         state=model.SubmissionState(row[11]),
         answer=None if row[12] is None else row[12].encode("utf-8"),
         created_at=row[13],
+        key_made=bool(row[14]),
+        request_whole=bool(row[15]),
+    )
+
+
+def submission_summary(row: database.Row) -> base.SubmissionSummary:
+    """A submission for readers from its columns."""
+    return base.SubmissionSummary(
+        id=row[0],
+        key_id=row[1],
+        client_key=row[2],
+        key_made=bool(row[3]),
+        upstream=row[4],
+        upstream_key=row[5],
+        model=row[6],
+        state=model.SubmissionState(row[7]),
+        created_at=row[8],
     )

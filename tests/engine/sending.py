@@ -1,0 +1,213 @@
+"""A dispatcher on a real store, with destinations that answer as told: for tests of seats and leases.
+
+async with sending.running(tmp_path, {"a": sending.Peer("a")}) as bench:
+    delivery = await bench.fresh("a")
+    await bench.until(delivery.id, model.DeliveryState.DELIVERED)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relay.domain import errors, ids, model, routing
+from relay.engine import batcher, dispatcher, janitor, outbox, recording, supervisor
+from relay.senders import base
+from relay.store import base as store_base
+from relay.store import opening
+from relay.store.sql import SqlStore
+from tests import harness
+
+UPSTREAM = "mindvideo"
+CAPACITY = base.Capacity(name="test", seats=4, seats_hanging=2)
+
+
+@dataclass
+class Peer:
+    """A destination. ``answers`` are given in order, then it accepts; ``open`` lets sends end."""
+
+    name: str
+    capacity: base.Capacity = CAPACITY
+    concurrency: int = 2
+    time_limit: float = 5.0
+    format: model.Format = model.Format.WEBHOOK
+    address: str = "test://"
+    answers: list[Exception] = field(default_factory=list)
+    detail: str | None = None
+    taken: list[base.Outgoing] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
+
+    async def send(self, outgoing: base.Outgoing) -> base.Accepted:
+        self.taken.append(outgoing)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await self.open.wait()
+        finally:
+            self.in_flight -= 1
+        if self.answers:
+            raise self.answers.pop(0)
+        return base.Accepted(status_code=200, detail=self.detail)
+
+    async def asked(self, count: int) -> None:
+        """Return once it was told ``count`` times."""
+        async with asyncio.timeout(10):
+            while len(self.taken) < count:
+                await asyncio.sleep(0.005)
+
+
+class Clock(harness.OffsetClock):
+    """Steps ``now`` alone: what people and time servers do to a machine's clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.stepped
+
+
+@dataclass
+class Bench:
+    """What runs."""
+
+    store: SqlStore
+    dispatcher: dispatcher.Dispatcher
+    supervisor: supervisor.Supervisor
+    recorder: recording.Recorder
+    attempts: batcher.Batcher[store_base.AttemptWrite, int | None]
+    clock: Clock
+    made: int = 0
+
+    async def fresh(self, *destinations: str) -> list[str]:
+        """Store a task that ended, which owes each destination one delivery; their ids."""
+        self.made += 1
+        name = f"t{self.made}"
+        now = self.clock.now()
+        task = model.Task(
+            id=ids.derive("tsk", name),
+            upstream=UPSTREAM,
+            task_id=name,
+            version=1,
+            status=model.Status.SUCCEEDED,
+            verdict=model.Verdict.ENDED,
+            created_at=now,
+            finished_at=now,
+        )
+        registration = model.Registration(key_id="key_a", notify=destinations, created_at=now)
+        write = store_base.TaskWrite(
+            task=task, expected_version=None, register=registration, recorded_at=self.clock.now()
+        )
+        assert await self.recorder.write(write, [model.Change.SUCCEEDED], [registration])
+        return [ids.delivery_id(UPSTREAM, name, "succeeded", one) for one in destinations]
+
+    async def pending(self, destination: str, *, count: int = 1) -> list[str]:
+        """Store deliveries that are due and nobody holds, without waking the dispatcher."""
+        found = []
+        for _ in range(count):
+            self.made += 1
+            delivery_id = f"msg_{self.made}"
+            body = model.Notification(
+                id=f"ntf_{self.made}", format=model.Format.WEBHOOK, type="relay.test", body=b"{}"
+            )
+            await self.store.add_deliveries(
+                [
+                    model.NewDelivery(
+                        id=delivery_id,
+                        task=None,
+                        destination=destination,
+                        type="relay.test",
+                        notification=body,
+                        created_at=self.clock.now(),
+                    )
+                ]
+            )
+            found.append(delivery_id)
+        return found
+
+    def wake(self) -> None:
+        """Have every loop notice that time passed."""
+        for state in self.supervisor.loops.values():
+            state.loop.wake.set()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.offset += seconds
+        self.wake()
+
+    async def until(self, delivery_id: str, state: model.DeliveryState) -> model.Delivery:
+        """The delivery, as soon as it is in ``state``."""
+        async with asyncio.timeout(10):
+            while (found := await self.store.delivery(delivery_id)) is None or found.state is not state:
+                await asyncio.sleep(0.005)
+            return found
+
+    async def idle(self) -> None:
+        """Return once nothing is being sent or recorded."""
+        async with asyncio.timeout(10):
+            while self.supervisor.jobs_running:
+                await asyncio.sleep(0.005)
+
+    def taken(self) -> dict[str, tuple[int, int, int]]:
+        """Per lane: sends in flight, shared seats taken, of them by lanes that hang."""
+        lanes = self.dispatcher._lanes
+        return {
+            name: (lane.in_flight, lane.seats.taken, lane.seats.taken_hanging) for name, lane in lanes.items()
+        }
+
+    def assert_no_seat_is_taken(self) -> None:
+        assert set(self.taken().values()) == {(0, 0, 0)}
+
+
+@contextlib.asynccontextmanager
+async def running(
+    directory: Path, peers: Mapping[str, Peer], *, schedule: Sequence[float] = (0.0, 5.0, 60.0)
+) -> AsyncIterator[Bench]:
+    """Run store, batchers, dispatcher and janitor until the block ends."""
+    clock, rng = Clock(), random.Random(1)
+    store = await opening.open_store(f"sqlite:///{directory}/relay.db", exclusive=True, migrate=True)
+    watcher = supervisor.Supervisor(clock)
+    destinations = {name: model.Destination(name=name, format=peer.format) for name, peer in peers.items()}
+    box = outbox.Outbox(routing.Table(destinations=destinations))
+    tasks = batcher.Batcher("task writes", store.record)
+    attempts = batcher.Batcher("attempt writes", store.record_attempts)
+    sender = dispatcher.Dispatcher(
+        store=store,
+        senders=peers,
+        schedules=dict.fromkeys(peers, schedule),
+        box=box,
+        supervisor=watcher,
+        recorder=attempts,
+        clock=clock,
+        rng=rng,
+        randomness=rng.randbytes,
+    )
+    recorder = recording.Recorder(store=store, writes=tasks, dispatcher=sender, box=box, clock=clock)
+    days = janitor.Days(tasks=90, events=30, attempts=30)
+    caretaker = janitor.Janitor(store=store, days=days, clock=clock, chores=[])
+    for loop in (tasks, attempts, sender, caretaker):
+        watcher.start(loop)
+    try:
+        yield Bench(store, sender, watcher, recorder, attempts, clock)
+    finally:
+        for peer in peers.values():
+            peer.open.set()
+        await watcher.stop()
+        await store.aclose()
+
+
+def failure(reason: str = "http_500", **more: object) -> errors.SendError:
+    """A send that may be tried again."""
+    return errors.SendError(f"it answered {reason}", reason=reason, **more)  # type: ignore[arg-type]
+
+
+HUNG = {"reason": "timeout", "decision": errors.Decision.UNKNOWN, "hung": True}

@@ -1,0 +1,314 @@
+"""Seats, leases and outcomes: nobody takes more than is there, and everything is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.domain import errors, model
+from relay.senders import base
+from relay.store import base as store_base
+from tests.engine import sending
+
+DELIVERED = model.DeliveryState.DELIVERED
+ONE_SEAT = base.Capacity(name="narrow", seats=1, seats_hanging=1)
+
+
+async def test_a_backlog_goes_out_in_order_within_the_lanes_concurrency(tmp_path: Path) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        peer.open.clear()
+        ids = await bench.pending("a", count=20)
+        bench.dispatcher.owed("a", bench.clock.now())
+        await peer.asked(peer.concurrency)
+        peer.open.set()
+        await bench.until(ids[-1], DELIVERED)
+        await bench.idle()
+        assert [one.delivery_id for one in peer.taken] == ids
+        assert peer.most_in_flight == peer.concurrency
+        bench.assert_no_seat_is_taken()
+
+
+async def test_fresh_deliveries_take_no_seat_that_a_claim_under_way_will_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = {name: sending.Peer(name, capacity=ONE_SEAT) for name in ("a", "b")}
+    async with sending.running(tmp_path, peers) as bench:
+        claim, claiming, go_on = bench.store.claim, asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any, **more: Any) -> list[model.Claim]:
+            claiming.set()
+            await go_on.wait()
+            return await claim(*arguments, **more)
+
+        monkeypatch.setattr(bench.store, "claim", slow)
+        for peer in peers.values():
+            peer.open.clear()
+        [waiting] = await bench.pending("a")
+        bench.dispatcher.owed("a", bench.clock.now())
+        await asyncio.wait_for(claiming.wait(), 10)
+        [fresh] = await bench.fresh("b")
+        go_on.set()
+        await peers["a"].asked(1)
+        assert bench.taken()["a"][1] == 1, "one seat is one send"
+        assert not peers["b"].taken
+        for peer in peers.values():
+            peer.open.set()
+        await bench.until(waiting, DELIVERED)
+        await bench.until(fresh, DELIVERED)
+        await bench.idle()
+        bench.assert_no_seat_is_taken()
+
+
+async def test_destinations_that_hang_share_fewer_seats(tmp_path: Path) -> None:
+    capacity = base.Capacity(name="shared", seats=4, seats_hanging=1)
+    slow = {f"slow{n}": sending.Peer(f"slow{n}", capacity=capacity, concurrency=4) for n in range(3)}
+    healthy = sending.Peer("healthy", capacity=capacity, concurrency=4)
+    async with sending.running(tmp_path, {**slow, "healthy": healthy}, schedule=[0, 1, 1]) as bench:
+        for name, peer in slow.items():
+            peer.answers.append(sending.failure(**sending.HUNG))
+            await bench.fresh(name)
+        await bench.idle()
+        for name, peer in slow.items():
+            peer.open.clear()
+            await bench.fresh(name)
+        # One of them has the one seat there is for such; the others wait, and nobody waits for them.
+        ids = [(await bench.fresh("healthy"))[0] for _ in range(6)]
+        for one in ids:
+            await bench.until(one, DELIVERED)
+        assert sum(peer.in_flight for peer in slow.values()) == 1
+        for peer in slow.values():
+            peer.open.set()
+        for peer in slow.values():
+            await peer.asked(2)
+        await bench.idle()
+        bench.assert_no_seat_is_taken()
+
+
+@pytest.mark.parametrize(
+    "fault", [sending.failure(), sending.failure(**sending.HUNG), RuntimeError("a fault of the sender's")]
+)
+async def test_a_failed_send_gives_its_seat_back_and_is_tried_again(tmp_path: Path, fault: Exception) -> None:
+    peer = sending.Peer("a", answers=[fault])
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [delivery_id] = await bench.fresh("a")
+        pending = await bench.until(delivery_id, model.DeliveryState.PENDING)
+        await bench.idle()
+        bench.assert_no_seat_is_taken()
+        assert pending.next_attempt_at is not None
+        assert pending.next_attempt_at > bench.clock.now()
+        bench.advance(6)
+        done = await bench.until(delivery_id, DELIVERED)
+        assert (done.attempts_made, [one.attempt for one in peer.taken]) == (2, [1, 2])
+
+
+async def test_what_could_not_be_stored_gives_its_seats_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        writes = bench.recorder._writes
+        commit = writes._write
+
+        async def failing(batch: Sequence[store_base.TaskWrite]) -> Any:
+            raise errors.StoreUnavailable("locked")
+
+        monkeypatch.setattr(writes, "_write", failing)
+        for _ in range(5):
+            with pytest.raises(errors.StoreUnavailable):
+                await bench.fresh("a")
+
+        async def losing(batch: Sequence[store_base.TaskWrite]) -> Any:
+            return [None] * len(batch)
+
+        monkeypatch.setattr(writes, "_write", losing)
+        with pytest.raises(AssertionError):  # lost to another writer
+            await bench.fresh("a")
+        bench.assert_no_seat_is_taken()
+        monkeypatch.setattr(writes, "_write", commit)
+        [delivery_id] = await bench.fresh("a")
+        await bench.until(delivery_id, DELIVERED)
+        assert len(peer.taken) == 1
+
+
+async def test_a_claim_that_fails_gives_its_seats_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        claim, failed = bench.store.claim, asyncio.Event()
+
+        async def failing(*arguments: Any, **more: Any) -> list[model.Claim]:
+            failed.set()
+            raise errors.StoreUnavailable("locked")
+
+        monkeypatch.setattr(bench.store, "claim", failing)
+        [delivery_id] = await bench.pending("a")
+        bench.dispatcher.owed("a", bench.clock.now())
+        await asyncio.wait_for(failed.wait(), 10)
+        await asyncio.sleep(0)
+        bench.assert_no_seat_is_taken()
+        monkeypatch.setattr(bench.store, "claim", claim)
+        await bench.until(delivery_id, DELIVERED)
+
+
+async def test_an_outcome_waits_for_the_database_and_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        write, failures = bench.attempts._write, 0
+
+        async def failing(batch: Sequence[store_base.AttemptWrite]) -> Any:
+            nonlocal failures
+            failures += 1
+            if failures < 3:
+                raise errors.StoreUnavailable("locked")
+            return await write(batch)
+
+        monkeypatch.setattr(bench.attempts, "_write", failing)
+        [delivery_id] = await bench.fresh("a")
+        done = await bench.until(delivery_id, DELIVERED)
+        assert (failures, done.attempts_made, len(peer.taken)) == (3, 1, 1)
+
+
+async def test_an_outcome_that_the_database_refuses_is_recorded_without_what_the_peer_said(
+    tmp_path: Path,
+) -> None:
+    peer = sending.Peer("a", detail="zero \x00 inside")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [delivery_id] = await bench.fresh("a")
+        done = await bench.until(delivery_id, DELIVERED)
+        [attempt] = await bench.store.attempts(delivery_id)
+        assert attempt.detail is None
+        assert (done.attempts_made, len(peer.taken)) == (1, 1)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_after_a_lost_lease_only_a_success_counts(tmp_path: Path, accepted: bool) -> None:
+    """The row was taken back while the send was under way: it goes out again, under the same id."""
+    peer = sending.Peer("a", answers=[] if accepted else [sending.failure()])
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [delivery_id] = await bench.fresh("a")
+        await peer.asked(1)
+        bench.advance(60)  # time limit and margin are past
+        async with asyncio.timeout(10):
+            while await bench.store.expire_leases(now=bench.clock.now()):
+                pass
+        bench.advance(31)  # the dispatcher reads due times anew
+        await peer.asked(2)
+        peer.open.set()
+        done = await bench.until(delivery_id, DELIVERED)
+        await bench.idle()
+        assert {one.delivery_id for one in peer.taken} == {delivery_id}
+        assert len(peer.taken) == 2
+        kinds = [one.outcome for one in await bench.store.attempts(delivery_id)]
+        assert kinds == [model.Outcome.DELIVERED] * len(kinds), "a failure under a lost lease is not told"
+        assert done.attempts_made == len(kinds)
+        bench.assert_no_seat_is_taken()
+
+
+async def test_redelivering_what_is_being_sent_changes_nothing(tmp_path: Path) -> None:
+    peer = sending.Peer("a")
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [delivery_id] = await bench.fresh("a")
+        await peer.asked(1)
+        found = await bench.dispatcher.redeliver(delivery_id)
+        assert found is not None
+        assert found.state is model.DeliveryState.SENDING
+        peer.open.set()
+        await bench.until(delivery_id, DELIVERED)
+        await bench.idle()
+        assert len(peer.taken) == 1
+        await bench.dispatcher.redeliver(delivery_id)
+        await peer.asked(2)
+        assert await bench.dispatcher.redeliver("msg_unknown") is None
+
+
+async def test_a_test_send_waits_for_its_attempt_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        done = await bench.store.delivery(await bench.dispatcher.test("a", wait=10))
+        assert done is not None
+        assert done.state is DELIVERED
+        peer.open.clear()
+        hanging = await bench.store.delivery(await bench.dispatcher.test("a", wait=0.05))
+        assert hanging is not None
+        assert hanging.state in (model.DeliveryState.SENDING, model.DeliveryState.PENDING)
+        with pytest.raises(KeyError):
+            await bench.dispatcher.test("b", wait=1)
+        assert not bench.dispatcher._waiters
+
+
+async def test_a_drain_releases_what_it_cuts_uncounted(tmp_path: Path) -> None:
+    peer = sending.Peer("a")
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        ids = [(await bench.fresh("a"))[0] for _ in range(3)]
+        await peer.asked(2)
+        bench.dispatcher.drain()
+        assert await bench.supervisor.drain(0.05) == 2
+        for one in ids:
+            left = await bench.until(one, model.DeliveryState.PENDING)
+            assert left.attempts_made == 0
+        bench.assert_no_seat_is_taken()
+        [late] = await bench.fresh("a")
+        await bench.until(late, model.DeliveryState.PENDING)
+        assert len(peer.taken) == 2
+
+
+async def test_a_drain_does_not_wait_for_a_database_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = sending.Peer("a")
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        await bench.fresh("a")
+        await peer.asked(1)
+
+        async def never(*arguments: Any, **more: Any) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(bench.store, "release", never)
+        bench.dispatcher.drain()
+        async with asyncio.timeout(10):
+            assert await bench.supervisor.drain(0.05) == 1
+        bench.assert_no_seat_is_taken()
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_deliveries_go_on_when_the_clock_is_set(tmp_path: Path, step: float) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        peer.open.clear()
+        [before] = await bench.fresh("a")
+        await peer.asked(1)
+        bench.clock.stepped = step
+        bench.wake()
+        peer.open.set()
+        await bench.until(before, DELIVERED)
+        for _ in range(4):
+            [after] = await bench.fresh("a")
+            await bench.until(after, DELIVERED)
+        await bench.idle()
+        bench.assert_no_seat_is_taken()
+
+
+async def test_a_backlog_goes_on_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    """What was due before the step is due after it, not an hour later."""
+    peer = sending.Peer("a", concurrency=1)
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        ids = [(await bench.fresh("a"))[0] for _ in range(3)]
+        await peer.asked(1)
+        bench.clock.stepped = -3600.0
+        bench.wake()
+        peer.open.set()
+        for one in ids:
+            await bench.until(one, DELIVERED)
