@@ -348,7 +348,11 @@ class Submissions:
         text = (
             f"relay could not learn whether the create {submission.id} (model {submission.model}) reached "
             f"{submission.upstream}. It may have been charged. Look for it in the upstream's own list; "
-            "asking relay again with the same Idempotency-Key is safe."
+            + (
+                "its caller sent no Idempotency-Key, so relay does not ask again by itself."
+                if submission.key_made
+                else "asking relay again with the same Idempotency-Key is safe."
+            )
         )
         # In this order: after a crash between the two it is left, and told, once more.
         await self._notice("submission_unresolved", submission.id, text)
