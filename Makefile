@@ -8,6 +8,8 @@ KILLS  ?= 30
 CASES  ?= 2000
 BENCH  ?= polls pipeline
 PYTEST_ARGS ?=
+# The tests mostly wait for each other's processes, so a few at once take less than half the time.
+JOBS   ?= 3
 
 # Stamps live inside the environment, so that removing it removes them. The first one rebuilds from nothing: an
 # environment that only ever grows hides a requirement that was dropped.
@@ -27,7 +29,7 @@ demo: $(APP) ## the main job, start to end, with nothing to set up
 	@$(BIN)/relay demo
 
 test: $(DEV) ## the tests; PYTEST_ARGS="tests/store -k claim" picks some
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: lint types layers test ## what must pass before a change goes in
 

@@ -35,7 +35,13 @@ def test_help_lists_the_target(root: Path, bare_env: dict[str, str], target: str
 
 @pytest.mark.parametrize(
     "command",
-    ["ruff check", "ruff format --quiet --check", "bin/mypy", "bin/lint-imports", "python -m pytest -k one"],
+    [
+        "ruff check",
+        "ruff format --quiet --check",
+        "bin/mypy",
+        "bin/lint-imports",
+        "python -m pytest -n 3 --dist worksteal -k one",
+    ],
 )
 def test_check_runs(root: Path, bare_env: dict[str, str], command: str) -> None:
     done = make(root, bare_env, "--dry-run", "check", "PYTEST_ARGS=-k one")
