@@ -202,32 +202,11 @@ class _Engine:
         self.feed = feed.Feed(store, render=streams.frame)
         self._task_writes = batcher.Batcher("task writes", self.feed.record)
         self._attempt_writes = batcher.Batcher("attempt writes", store.record_attempts)
-        self.dispatcher = dispatcher.Dispatcher(
-            store=store,
-            senders=senders.senders,
-            schedules={name: tuple(one.schedule) for name, one in settings.destinations.items()},
-            box=self._box,
-            supervisor=self.supervisor,
-            recorder=self._attempt_writes,
-            clock=ticking,
-            rng=rolls,
-            randomness=randomness,
-        )
+        self.dispatcher = self._make_dispatcher(senders)
         recorder = recording.Recorder(
             store=store, writes=self._task_writes, dispatcher=self.dispatcher, box=self._box, clock=ticking
         )
-        self._poller_loops = {
-            name: poller.Poller(
-                upstream,
-                _poller_options(settings, name),
-                recorder=recorder,
-                supervisor=self.supervisor,
-                clock=ticking,
-                rng=rolls,
-                notice=self._notice,
-            )
-            for name, upstream in asking.items()
-        }
+        self._poller_loops = self._make_pollers(asking, recorder)
         self.pollers = pollers.Pollers(self._poller_loops)
         self.intake = intake.Intake(
             store=store,
@@ -250,6 +229,36 @@ class _Engine:
         self.health = health.Health(
             store=store, supervisor=self.supervisor, dispatcher=self.dispatcher, clock=ticking
         )
+
+    def _make_dispatcher(self, senders: senders_opening.Senders) -> dispatcher.Dispatcher:
+        destinations = self._settings.destinations
+        return dispatcher.Dispatcher(
+            store=self._store,
+            senders=senders.senders,
+            schedules={name: tuple(one.schedule) for name, one in destinations.items()},
+            box=self._box,
+            supervisor=self.supervisor,
+            recorder=self._attempt_writes,
+            clock=self._clock,
+            rng=self._rolls,
+            randomness=self._randomness,
+        )
+
+    def _make_pollers(
+        self, asking: Mapping[str, mindvideo.MindVideo], recorder: recording.Recorder
+    ) -> dict[str, poller.Poller]:
+        return {
+            name: poller.Poller(
+                upstream,
+                _poller_options(self._settings, name),
+                recorder=recorder,
+                supervisor=self.supervisor,
+                clock=self._clock,
+                rng=self._rolls,
+                notice=self._notice,
+            )
+            for name, upstream in asking.items()
+        }
 
     async def _notice(self, kind: str, key: str, text: str) -> None:
         await self.dispatcher.notify_operator(kind, key=key, text=text)
