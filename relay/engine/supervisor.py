@@ -61,7 +61,6 @@ class LoopState:
     loop: Loop
     last_tick_at: float
     last_alive_at: float
-    ticking: bool = False
     failures: int = 0
     restarts: int = 0
 
@@ -137,9 +136,7 @@ class Supervisor:
     async def _pass(self, state: LoopState) -> None:
         loop = state.loop
         loop.wake.clear()
-        state.ticking = True
         delay = await loop.tick()
-        state.ticking = False
         state.failures = 0
         state.last_tick_at = state.last_alive_at = self.clock.monotonic()
         if delay == 0.0:
