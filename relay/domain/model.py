@@ -96,6 +96,30 @@ class Outcome(StrEnum):
     RETRY = "retry"
     DEAD = "dead"
     UNKNOWN = "unknown"
+    DISABLE = "disable"
+    """The answer says that the destination itself is gone: it is disabled, and what it is owed is held."""
+
+
+class Source(StrEnum):
+    """Where a destination is defined."""
+
+    CONFIGURATION = "configuration"
+    """By the operator; never copied into the database, and not changed by API."""
+    API = "api"
+    """Made by API, kept in the database with its secrets encrypted."""
+    INLINE = "inline"
+    """Made by a registration that named a URL; it belongs to the API key that did."""
+
+
+class HoldReason(StrEnum):
+    """Why a delivery is held instead of sent."""
+
+    PAUSED = "paused"
+    """Somebody paused its destination."""
+    DISABLED = "disabled"
+    """Its destination failed for too long, or said that it is gone."""
+    DESTINATION_MISSING = "destination_missing"
+    """Its destination is not known (any more)."""
 
 
 class Role(StrEnum):
@@ -222,12 +246,44 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """The public half of a destination: what routing needs. The URL stays with the sender."""
+    """The public half of a destination: what routing needs. The URL stays with the sender.
+
+    ``owner`` is the id of the API key that an inline destination belongs to, otherwise ``None``.
+    """
 
     name: str
     format: Format
     statuses: frozenset[Change] | None = None
     prompt: bool = True
+    source: Source = Source.CONFIGURATION
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What relay remembers of a destination beside its definition: a row for each that has a history.
+
+    ``version`` grows with every change. ``failing_since`` is when the first of the failures in a row
+    was, and never moves while they go on; ``failing`` are the deliveries that failed since, each once
+    and no more than matter. ``warned`` is the last share of the window that the operator was told of,
+    percent. Times are epoch seconds.
+    """
+
+    destination: str
+    version: int = 0
+    paused_at: float | None = None
+    disabled_at: float | None = None
+    disabled_reason: str | None = None
+    failing_since: float | None = None
+    failing: tuple[str, ...] = ()
+    warned: int = 0
+
+    @property
+    def hold_reason(self) -> HoldReason | None:
+        """Why nothing is sent to it; ``None`` when everything is."""
+        if self.disabled_at is not None:
+            return HoldReason.DISABLED
+        return None if self.paused_at is None else HoldReason.PAUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,8 +313,9 @@ class Notification:
 class NewDelivery:
     """A delivery to be stored together with the change that caused it.
 
-    ``id`` is derived (``ids.delivery_id``), so storing it twice makes one row. With ``leased``
-    the dispatcher has a seat free and the row starts as ``sending`` with fence 1.
+    ``id`` is derived (``ids.delivery_id``), so storing it twice makes one row. With ``leased_until``
+    the dispatcher has a seat free and the row starts as ``sending`` with fence 1; with ``held`` its
+    destination takes nothing now and the row starts as ``held`` for that reason.
     """
 
     id: str
@@ -268,6 +325,7 @@ class NewDelivery:
     notification: Notification
     created_at: float
     leased_until: float | None = None
+    held: HoldReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
