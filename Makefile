@@ -5,6 +5,7 @@ UV     ?= uv
 VENV   := .venv
 BIN    := $(VENV)/bin
 KILLS  ?= 30
+CHAOS  ?=
 CASES  ?= 2000
 BENCH  ?= polls pipeline
 PYTEST_ARGS ?=
@@ -47,8 +48,8 @@ format: $(DEV) ## put the code into its format, mend what can be mended
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet
 
-chaos: $(DEV) ## kill -9 of the daemon, again and again; KILLS=30
-	$(BIN)/python -m tests.chaos --kills $(KILLS)
+chaos: $(DEV) ## kill -9 of the daemon, again and again; KILLS=30, CHAOS="--state FILE --minutes 20"
+	$(BIN)/python -m tests.chaos --kills $(KILLS) $(CHAOS)
 
 fuzz: $(DEV) ## schemathesis against relay and the sandbox; CASES=2000 each
 	$(BIN)/python -m tests.fuzz --cases $(CASES)

@@ -1,6 +1,10 @@
 """kill -9 of the daemon, again and again, while tasks run: is every end told, and recognisably?
 
-    python -m tests.chaos --kills 30 [--tasks 200] [--seed N]
+    python -m tests.chaos --kills 30 [--tasks 200] [--seed N] [--minutes M] [--state FILE]
+
+Many kills are done in rounds of ``ROUND_KILLS``, each on a new database. With ``--state`` what was done
+is kept in a file after each round, and the next run with that file goes on behind it: so a thousand
+kills need not be one sitting.
 
 Tasks are submitted through relay to the sandbox all the while, each under its own Idempotency-Key
 and again with that key whenever relay was not there to answer. At the end the set of ids told is
@@ -13,6 +17,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import json
 import random
 import signal
 import sys
@@ -38,6 +44,9 @@ GONE_WITHIN = 15.0
 
 QUIET = 120.0
 """Longest wait for the last tasks to be told once nobody is killed any more, seconds."""
+
+ROUND_KILLS = 50
+"""Kills on one database; then it is reconciled and the next round begins on a new one."""
 
 
 @dataclass
@@ -188,24 +197,90 @@ async def _left_behind(groups: list[int]) -> int:
     return sum(len(harness.processes_of_group(group)) for group in groups)
 
 
+@dataclass
+class Sum:
+    """All rounds so far, as they are kept in the file of ``--state``."""
+
+    seed: int
+    rounds: int = 0
+    kills: int = 0
+    tasks: int = 0
+    missing: int = 0
+    duplicates: int = 0
+    strange: int = 0
+    extra_tasks: int = 0
+    left_behind: int = 0
+    seconds: float = 0.0
+
+    def add(self, report: Report) -> None:
+        """Count one more round."""
+        self.rounds += 1
+        self.kills += report.kills
+        self.tasks += report.tasks
+        self.missing += len(report.missing)
+        self.duplicates += report.duplicates
+        self.strange += len(report.strange)
+        self.extra_tasks += report.extra_tasks
+        self.left_behind += report.left_behind
+        self.seconds += report.seconds
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise held in every round."""
+        return not (self.missing or self.strange or self.extra_tasks or self.left_behind)
+
+    def __str__(self) -> str:
+        return (
+            f"chaos rounds={self.rounds} kills={self.kills} tasks={self.tasks} seed={self.seed} "
+            f"missing={self.missing} duplicates={self.duplicates} "
+            f"duplicates_with_another_id={self.strange} extra_upstream_tasks={self.extra_tasks} "
+            f"processes_left={self.left_behind} seconds={self.seconds:.0f}"
+        )
+
+
+def round_seed(seed: int, number: int) -> int:
+    """The seed of one round, so that it can be repeated alone."""
+    return random.Random(f"{seed}/{number}").randrange(2**31)
+
+
+def run_rounds(total: Sum, *, kills: int, tasks: int, minutes: float, state: Path | None) -> None:
+    """Do rounds until so many kills are done, a promise was broken or the time is up."""
+    until = time.monotonic() + minutes * 60.0
+    while total.kills < kills and total.ok and time.monotonic() < until:
+        this = min(ROUND_KILLS, kills - total.kills)
+        seed = round_seed(total.seed, total.rounds)
+        with tempfile.TemporaryDirectory(prefix="relay-chaos-") as directory:
+            report = asyncio.run(run(kills=this, tasks=tasks, seed=seed, directory=Path(directory)))
+        print(report, flush=True)
+        for line in (*report.missing[:5], *report.strange[:5]):
+            print(f"  {line}")
+        total.add(report)
+        if state is not None:
+            state.write_text(json.dumps(dataclasses.asdict(total)))
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--tasks", type=int, default=200, help="in each round")
     parser.add_argument(
         "--seed", type=int, default=None, help="when to kill; printed, so a run can be repeated"
     )
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no further round after so many")
+    parser.add_argument("--state", type=Path, default=None, help="file that keeps what was done so far")
     options = parser.parse_args()
     seed = random.randrange(2**31) if options.seed is None else options.seed
-    with tempfile.TemporaryDirectory(prefix="relay-chaos-") as directory:
-        report = asyncio.run(
-            run(kills=options.kills, tasks=options.tasks, seed=seed, directory=Path(directory))
-        )
-    print(report)
-    for line in (*report.missing[:5], *report.strange[:5]):
-        print(f"  {line}")
-    return 0 if report.ok else 1
+    total = Sum(seed=seed)
+    if options.state is not None and options.state.exists():
+        total = Sum(**json.loads(options.state.read_text()))
+    print(f"chaos seed={total.seed}, {total.kills} of {options.kills} kills done", flush=True)
+    run_rounds(total, kills=options.kills, tasks=options.tasks, minutes=options.minutes, state=options.state)
+    print(total)
+    if total.ok and total.kills < options.kills:
+        print(f"time is up with {total.kills} of {options.kills} kills; --state goes on from there")
+        return 3
+    return 0 if total.ok else 1
 
 
 if __name__ == "__main__":
