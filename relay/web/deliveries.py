@@ -11,7 +11,8 @@ from typing import Final
 from aiohttp import web
 
 from relay.domain import model
-from relay.web import audit, endpoints, filters, schemas, tasks
+from relay.web import audit, endpoints, filters, tasks
+from relay.web.schemas import deliveries as schemas
 
 
 async def list_deliveries(call: endpoints.Call, *, query: filters.DeliveriesQuery) -> web.Response:

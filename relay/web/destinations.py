@@ -11,7 +11,10 @@ from aiohttp import web
 
 from relay.domain import model
 from relay.senders import base as senders_base
-from relay.web import audit, deliveries, endpoints, problems, reading, schemas
+from relay.web import audit, deliveries, endpoints, problems, reading
+from relay.web.schemas import common as common_schemas
+from relay.web.schemas import deliveries as delivery_schemas
+from relay.web.schemas import destinations as schemas
 
 TEST_PATIENCE: Final = 2.0
 """Seconds beyond the sender's own limit that a test waits: for a seat and for the record."""
@@ -65,7 +68,7 @@ def _shown(services: endpoints.Services, sender: senders_base.Sender) -> schemas
         name=sender.name,
         format=sender.format,
         address=sender.address,
-        statuses=[change for change in schemas.CHANGES if change in heard],
+        statuses=[change for change in common_schemas.CHANGES if change in heard],
         prompt=known.prompt if known is not None else True,
         source="configuration",
     )
@@ -84,7 +87,7 @@ ENDPOINTS: Final = (
         method="POST",
         path=f"{_DESTINATIONS}/{{name}}/test",
         handler=test,
-        answers={200: schemas.DeliveryWithAttempts},
+        answers={200: delivery_schemas.DeliveryWithAttempts},
         access=endpoints.Access.ADMIN,
     ),
 )

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from relay.domain import model as domain
 from relay.store import base as store_base
-from relay.web import cursors, schemas
+from relay.web import cursors
+from relay.web.schemas import common as schemas
 
 METADATA_MAX: Final = 5
 """Members of metadata that one query may name: each is looked up in every row that is looked at."""

@@ -7,7 +7,8 @@ from typing import Final
 from aiohttp import web
 
 from relay.domain import api_keys, model
-from relay.web import audit, endpoints, schemas
+from relay.web import audit, endpoints
+from relay.web.schemas import keys as schemas
 
 
 async def create(call: endpoints.Call, *, body: schemas.NewKey) -> web.Response:

@@ -11,7 +11,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from relay.catalogue import models as catalogue
-from relay.web import endpoints, problems, schemas
+from relay.web import endpoints, problems
+from relay.web.schemas import models as schemas
 
 
 async def list_models(call: endpoints.Call) -> web.Response:

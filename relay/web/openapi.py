@@ -14,7 +14,8 @@ import pydantic
 import pydantic.json_schema
 
 import relay
-from relay.web import endpoints, problems, schemas, words
+from relay.web import endpoints, problems, words
+from relay.web.schemas import events as event_schemas
 
 VERSION: Final = "3.1.0"
 
@@ -111,7 +112,7 @@ class _Models:
         taken = [model for each in listed for model in (each.body, each.query) if model is not None]
         given = [model for each in listed for model in each.answers.values() if model is not None]
         if any(STREAM in each.media for each in listed):
-            given.append(schemas.StreamedEvent)
+            given.append(event_schemas.StreamedEvent)
         wanted: list[tuple[type[pydantic.BaseModel], Literal["validation", "serialization"]]] = [
             *((model, "validation") for model in taken),
             *((model, "serialization") for model in given),

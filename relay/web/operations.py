@@ -11,7 +11,8 @@ import prometheus_client.aiohttp
 from aiohttp import web
 
 from relay import metrics
-from relay.web import endpoints, problems, schemas
+from relay.web import endpoints, problems
+from relay.web.schemas import operations as schemas
 
 _metrics = prometheus_client.aiohttp.make_aiohttp_handler(registry=metrics.REGISTRY)
 

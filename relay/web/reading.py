@@ -2,7 +2,7 @@
 
 Text that reaches the rest of relay from here holds no NUL and no lone surrogate, integers fit in 64
 bits, numbers are finite, no member is there twice and nothing nests deeper than ``DEPTH_MAX``. What
-is no JSON at all is a 400; JSON that says the wrong thing is a 422 with pointers. Read ``schemas.py``
+is no JSON at all is a 400; JSON that says the wrong thing is a 422 with pointers. Read ``schemas/``
 for the shapes.
 """
 

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from relay.domain import errors
 from relay.engine import intake as intakes
-from relay.web import endpoints, problems, schemas, tasks
+from relay.web import endpoints, problems, tasks
+from relay.web.schemas import registrations as schemas
 
 
 async def register_many(call: endpoints.Call, *, body: schemas.NewRegistrations) -> web.Response:

@@ -21,7 +21,8 @@ from aiohttp import web
 from relay.domain import errors
 from relay.engine import feed as feeds
 from relay.store import base as store_base
-from relay.web import cursors, endpoints, problems, schemas
+from relay.web import cursors, endpoints, problems
+from relay.web.schemas import events as schemas
 
 CONTENT_TYPE: Final = "text/event-stream"
 

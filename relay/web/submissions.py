@@ -11,10 +11,12 @@ from aiohttp import web
 
 from relay.domain import model
 from relay.store import base as store_base
-from relay.web import cursors, endpoints, schemas
+from relay.web import cursors, endpoints
+from relay.web.schemas import common as common_schemas
+from relay.web.schemas import submissions as schemas
 
 
-class SubmissionsQuery(schemas.PageQuery):
+class SubmissionsQuery(common_schemas.PageQuery):
     """Which submissions to list."""
 
     state: model.SubmissionState | None = None

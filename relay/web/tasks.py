@@ -15,18 +15,10 @@ from relay.domain import errors, ids, model
 from relay.engine import intake as intakes
 from relay.engine import submissions
 from relay.store import base as store_base
-from relay.web import (
-    auth,
-    conditional,
-    cursors,
-    endpoints,
-    filters,
-    problems,
-    reading,
-    schemas,
-    streams,
-    waiting,
-)
+from relay.web import auth, conditional, cursors, endpoints, filters, problems, reading, streams, waiting
+from relay.web.schemas import events as event_schemas
+from relay.web.schemas import registrations as registration_schemas
+from relay.web.schemas import tasks as schemas
 
 NOTIFY_HEADER: Final = "Relay-Notify"
 """Names destinations for bodies that must stay as the relayed API documents them."""
@@ -74,7 +66,7 @@ async def submit(call: endpoints.Call, *, body: schemas.NewTask) -> web.Response
     return endpoints.answer_json(submitted.answer, status=200 if submitted.replayed else 201, headers=headers)
 
 
-async def register(call: endpoints.Call, *, task: str, body: schemas.Wishes) -> web.Response:
+async def register(call: endpoints.Call, *, task: str, body: registration_schemas.Wishes) -> web.Response:
     """Register a task that exists upstream, or add to what this key registered.
 
     Destinations are added, never taken away. The upstream is not asked.
@@ -142,7 +134,7 @@ async def show(call: endpoints.Call, *, task: str) -> web.Response:
     )
 
 
-async def events(call: endpoints.Call, *, task: str, query: schemas.EventsQuery) -> web.StreamResponse:
+async def events(call: endpoints.Call, *, task: str, query: event_schemas.EventsQuery) -> web.StreamResponse:
     """Show a task with its events after a cursor, or stream them.
 
     With ``Accept: text/event-stream`` they come as server-sent events, as they happen, from the first
@@ -159,7 +151,7 @@ async def events(call: endpoints.Call, *, task: str, query: schemas.EventsQuery)
         call,
         lambda: schemas.TaskEvents(
             **_of_view(call, view),
-            events=[schemas.event(each) for each in found],
+            events=[event_schemas.event(each) for each in found],
             next_cursor=cursors.of_event(view.task.id, last),
         ),
         state=(*conditional.of_view(view), after, last, len(found)),

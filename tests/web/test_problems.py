@@ -15,7 +15,8 @@ import structlog.testing
 from aiohttp import test_utils, typedefs, web
 
 from relay.domain import errors
-from relay.web import problems, reading, schemas
+from relay.web import problems, reading
+from relay.web.schemas import registrations as schemas
 
 RAISED: dict[str, Exception] = {
     "refused": errors.RequestRefused("no destination named 'x'", pointer="/notify/0"),

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.web import problems, reading, schemas
+from relay.web import problems, reading
+from relay.web.schemas import registrations as schemas
+from relay.web.schemas import tasks as task_schemas
 
 FITTING_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 FITTING = st.recursive(
@@ -101,7 +103,7 @@ def faults_of(model: type[Any], value: object) -> dict[str | None, str]:
 
 def test_wrong_types_are_all_told_with_pointers() -> None:
     found = faults_of(
-        schemas.NewTask,
+        task_schemas.NewTask,
         {
             "model": 5,
             "input": "a cat",
@@ -117,7 +119,7 @@ def test_wrong_types_are_all_told_with_pointers() -> None:
 
 
 def test_missing_members_are_named() -> None:
-    assert faults_of(schemas.NewTask, {}) == {"/model": "is required", "/input": "is required"}
+    assert faults_of(task_schemas.NewTask, {}) == {"/model": "is required", "/input": "is required"}
 
 
 def test_a_body_that_is_no_object_is_refused() -> None:
@@ -147,14 +149,16 @@ def test_limits_of_notify_and_metadata() -> None:
 def test_no_fault_repeats_a_value() -> None:
     secret = "whsec_do_not_repeat"
     with pytest.raises(problems.Problem) as caught:
-        reading.validate(schemas.NewTask, {"model": [secret], "input": secret, "statuses": [secret]})
+        reading.validate(task_schemas.NewTask, {"model": [secret], "input": secret, "statuses": [secret]})
     assert secret not in repr([caught.value.detail, *caught.value.faults])
 
 
 def test_members_that_nobody_knows_are_passed_on() -> None:
-    body = reading.validate(schemas.NewTask, {"model": "m", "input": {}, "webhook_url": "x", "priority": 2})
+    body = reading.validate(
+        task_schemas.NewTask, {"model": "m", "input": {}, "webhook_url": "x", "priority": 2}
+    )
     assert body.foreign() == {"webhook_url": "x", "priority": 2}
-    assert reading.misspellings(body.foreign(), schemas.OURS) == []
+    assert reading.misspellings(body.foreign(), task_schemas.OURS) == []
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_members_that_nobody_knows_are_passed_on() -> None:
     [("notifi", "notify"), ("Notify", "notify"), ("status", "statuses"), ("meta_data", "metadata")],
 )
 def test_misspellings_of_ours_are_found(given: str, meant: str) -> None:
-    [fault] = reading.misspellings([given], schemas.OURS)
+    [fault] = reading.misspellings([given], task_schemas.OURS)
     assert meant in fault.detail
     assert fault.pointer == f"/{given}"
 
@@ -170,5 +174,5 @@ def test_misspellings_of_ours_are_found(given: str, meant: str) -> None:
 def test_very_many_unknown_members_are_refused_without_naming_each() -> None:
     many = {f"notify{n}": 1 for n in range(20_000)}
     assert len(faults_of(schemas.Wishes, many)) == problems.FAULTS_MAX
-    [fault] = reading.misspellings(many, schemas.OURS)
+    [fault] = reading.misspellings(many, task_schemas.OURS)
     assert "more than 64" in fault.detail

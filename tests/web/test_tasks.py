@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from relay.web import schemas
+from relay.web.schemas import common as schemas
 from tests.web.conftest import ADMIN_KEY
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -1,0 +1,115 @@
+"""What is wanted of a task, and the registrations that hold it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any, Final, Literal
+
+import pydantic
+import pydantic_core
+from pydantic import Field
+
+from relay.domain import model as domain
+from relay.web import reading
+from relay.web.schemas import common
+
+METADATA_MAX: Final = 4096
+"""Bytes of a registration's metadata, written as compact JSON."""
+
+REGISTRATIONS_MAX: Final = 1000
+"""Tasks that one request may register."""
+
+METADATA_TOO_LARGE: Final = f"must not be over {METADATA_MAX} bytes of JSON"
+
+
+def over_metadata_max(metadata: dict[str, object] | None) -> bool:
+    """Whether ``metadata`` is larger than may be kept."""
+    return metadata is not None and len(pydantic_core.to_json(metadata)) > METADATA_MAX
+
+
+def _small(metadata: dict[str, object] | None) -> dict[str, object] | None:
+    if over_metadata_max(metadata):
+        raise ValueError(METADATA_TOO_LARGE)
+    return metadata
+
+
+Notify = Annotated[list[common.Word], Field(max_length=reading.NOTIFY_MAX)]
+Statuses = Annotated[list[common.Change], Field(min_length=1, max_length=50)]
+Metadata = Annotated[dict[str, object], pydantic.AfterValidator(_small)]
+
+
+class Wishes(common.In):
+    """What a caller wants to be told about a task.
+
+    ``notify`` names destinations; none means that the routes decide. ``statuses`` overrides the
+    destinations' own; ``metadata`` comes back in every notification.
+    """
+
+    notify: Notify | None = None
+    statuses: Statuses | None = None
+    metadata: Metadata | None = None
+
+    def changes(self) -> frozenset[domain.Change] | None:
+        """``statuses`` as the engine takes them."""
+        return None if self.statuses is None else frozenset(self.statuses)
+
+
+class NewRegistration(Wishes):
+    """One of many: a task as in a path, its id or ``upstream:id``, and what is wanted of it."""
+
+    task: Annotated[str, Field(min_length=1, max_length=300)]
+    metadata: dict[str, object] | None = None  # too large a one is this task's result, not everybody's
+
+
+class NewRegistrations(common.In):
+    """Tasks to be registered."""
+
+    tasks: Annotated[list[NewRegistration], Field(min_length=1, max_length=REGISTRATIONS_MAX)]
+
+
+class Registration(common.Out):
+    """A registration; ``key`` is the id of the API key that made it."""
+
+    key: str
+    notify: list[str]
+    statuses: list[domain.Change] | None
+    metadata: dict[str, Any] | None
+
+
+class Refusal(common.Out):
+    """The members of the problem (RFC 9457) that a request for this alone would have met."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, str]] | None = None
+
+
+class RegistrationResult(common.Out):
+    """What became of one of many; ``task`` is as it was named. ``error`` is there when it is refused."""
+
+    task: str
+    result: Literal["created", "updated", "refused"]
+    id: str | None = None
+    status: domain.Status | None = None
+    verdict: domain.Verdict | None = None
+    error: Refusal | None = None
+
+
+class Registrations(common.Out):
+    """A result for each task, in the order in which they were named."""
+
+    registrations: list[RegistrationResult]
+
+
+@functools.lru_cache(maxsize=128)  # hashing an enumeration's members is slow, and few sets are in use
+def _in_order(statuses: frozenset[domain.Change]) -> list[domain.Change]:
+    return [change for change in common.CHANGES if change in statuses]
+
+
+def registration(of: domain.Registration) -> Registration:
+    """A registration as it is shown."""
+    statuses = None if of.statuses is None else _in_order(of.statuses)
+    return Registration(key=of.key_id, notify=list(of.notify), statuses=statuses, metadata=of.metadata)
