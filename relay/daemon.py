@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from relay.catalogue import loading as catalogue
+from relay.catalogue import opening as catalogue
 from relay.domain import errors, model, routing, schedule
 from relay.engine import (
     batcher,
@@ -188,7 +188,7 @@ class _Engine:
         randomness: Randomness,
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue.load(settings.catalogue.files, settings.catalogue.retired)
+        self._catalogue = catalogue.open_catalogue(settings.catalogue.files, settings.catalogue.retired)
         self._store = store
         self._clock = ticking
         self._randomness = randomness

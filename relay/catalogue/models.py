@@ -1,19 +1,22 @@
-"""One model, and models by slug. Read ``loading.py`` for where they come from.
+"""One model, and models by slug. Read ``opening.py`` for where they come from.
 
-How long a model takes is not documented anywhere and belongs to whoever needs a guess.
+How long a model takes is not documented anywhere and belongs to whoever needs a guess. What checks an
+input comes with the models, so that nothing of it is loaded before one of them is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
-
-import jsonschema_rs
+from typing import TYPE_CHECKING, Any, Literal
 
 from relay.catalogue import faults, media
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 OutputKind = Literal["videos", "images"]
 """Which list the output carries."""
@@ -57,6 +60,8 @@ class Model:
 
 
 def _against_schema(model: Model, task_input: Mapping[str, object]) -> Iterator[faults.Fault]:
+    import jsonschema_rs  # loaded already: the validator is one of its
+
     for error in model.validator.iter_errors(dict(task_input)):
         place = ("input", *error.instance_path)
         if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
@@ -73,8 +78,13 @@ def _against_schema(model: Model, task_input: Mapping[str, object]) -> Iterator[
 class Catalogue:
     """Models by slug, retired ones included, in the order in which they were read."""
 
-    def __init__(self, models: Iterable[Model]) -> None:
-        self._models = {model.slug: model for model in models}
+    def __init__(self, read: Callable[[], Iterable[Model]]) -> None:
+        """``read()`` gives the models; it is called once, at the first question."""
+        self._read = read
+
+    @functools.cached_property
+    def _models(self) -> dict[str, Model]:
+        return {model.slug: model for model in self._read()}
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())

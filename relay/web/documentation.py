@@ -1,7 +1,7 @@
 """``/openapi.json`` and ``/docs``: the API described by itself. No key is needed.
 
 Both are made once, when first asked for, from the list of endpoints. Read ``openapi.py`` and
-``docs_page.py`` for how.
+``docs_page.py`` for how; they are loaded then too, because most daemons are never asked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 import pydantic_core
 from aiohttp import web
 
-from relay.web import docs_page, endpoints, openapi
+from relay.web import endpoints
 
 _FRESH: Final = "no-cache"
 """May be kept, but is asked for anew: a newer relay says something else."""
@@ -36,14 +36,20 @@ class Description:
 
     async def docs(self, call: endpoints.Call) -> web.Response:
         """The API described for people."""
+        from relay.web import docs_page
+
         return _served(call.request, self._page, "text/html", docs_page.HEADERS)
 
     @functools.cached_property
     def _document(self) -> bytes:
+        from relay.web import openapi
+
         return pydantic_core.to_json(openapi.document(self.endpoints))
 
     @functools.cached_property
     def _page(self) -> bytes:
+        from relay.web import docs_page, openapi
+
         return docs_page.render(openapi.document(self.endpoints)).encode()
 
     @staticmethod

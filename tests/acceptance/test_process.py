@@ -72,6 +72,8 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
         ({"default_upstream": "mindvideos"}, "default_upstream"),
         ({"network": {"allow_private": ["10.0.0.1/8"]}}, "network.allow_private"),
         ({"store": {"url": "mysql://x"}}, "store.url"),
+        ({"catalogue": {"files": ["none.json"]}}, "none.json: No such file"),
+        ({"catalogue": {"retired": ["vidu-q3"]}}, "there is no model 'vidu-q3' to retire"),
     ],
 )
 def test_configuration_that_cannot_be_used_exits_2_with_one_line(
@@ -100,6 +102,15 @@ def test_errors_never_print_what_was_configured(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "secret-token" not in done.stderr
     assert "short-secret" not in done.stderr
+
+
+def test_a_catalogue_with_a_bad_schema_exits_2_before_anything_listens(tmp_path: Path) -> None:
+    entry = {"slug": "ours-1", "output_kind": "images", "cost_estimate": 0.1, "example_input": {}}
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"models": [{**entry, "input_schema": {"type": "sometimes"}}]}))
+    done = serve(tmp_path, config(tmp_path, catalogue={"files": [str(file)]}))
+    assert "model 'ours-1': /input_schema/type" in one_line(done)
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
     ("module", "heavy"),
     [
         ("relay.cli", {"aiohttp", "apprise", "aiosqlite", "jsonschema_rs", "uvloop", "pebble"}),
-        ("relay.daemon", {"apprise", "requests"}),
+        ("relay.daemon", {"apprise", "requests", "jsonschema_rs", "relay.web.docs_page"}),
         ("relay.healthcheck", {"aiohttp", "apprise", "pydantic", "rich", "structlog"}),
     ],
 )
