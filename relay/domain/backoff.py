@@ -18,7 +18,7 @@ SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 7
 """Seconds before each attempt, counted from the attempt before it (Standard Webhooks 1.0.0)."""
 
 RETRY_AFTER_MAX: Final = 3600.0
-"""Seconds that a peer may ask for where no setting says otherwise: longer waits are the schedule's business."""
+"""Seconds that a peer may ask for, unless a setting says otherwise: more is the schedule's business."""
 
 JITTER: Final = 0.1
 """Up to a tenth is added to each delay, never taken away: a peer's Retry-After is a floor."""
