@@ -208,7 +208,7 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             meaning="the login is refused or missing",
         ),
         Line(
-            answer="5yz to the mail itself, after the addresses were taken",
+            answer="55z to the mail itself, after the addresses were taken",
             codes=_codes((550, 559)),
             words=_STEP_MESSAGE,
             decision=_DEAD,
