@@ -200,11 +200,10 @@ class _Engine:
             public_url=settings.server.public_url,
         )
         self.feed = feed.Feed(store, render=streams.frame)
-        self._task_writes = batcher.Batcher("task writes", self.feed.record)
-        self._attempt_writes = batcher.Batcher("attempt writes", store.record_attempts)
+        self._writes = batcher.Batcher("writes", self.feed.write)
         self.dispatcher = self._make_dispatcher(senders)
         recorder = recording.Recorder(
-            store=store, writes=self._task_writes, dispatcher=self.dispatcher, box=self._box, clock=ticking
+            store=store, writes=self._writes, dispatcher=self.dispatcher, box=self._box, clock=ticking
         )
         self._poller_loops = self._make_pollers(asking, recorder)
         self.pollers = pollers.Pollers(self._poller_loops)
@@ -238,7 +237,7 @@ class _Engine:
             schedules={name: tuple(one.schedule) for name, one in destinations.items()},
             box=self._box,
             supervisor=self.supervisor,
-            recorder=self._attempt_writes,
+            recorder=self._writes,
             clock=self._clock,
             rng=self._rolls,
             randomness=self._randomness,
@@ -295,7 +294,7 @@ class _Engine:
             clock=self._clock,
             chores=[flush_keys, self._hold_unconfigured],
         )
-        loops: list[supervisor.Loop] = [self._task_writes, self._attempt_writes, self.dispatcher, caretaker]
+        loops: list[supervisor.Loop] = [self._writes, self.dispatcher, caretaker]
         loops += [self.feed, *self._poller_loops.values()]
         if (interval := systemd.watchdog_interval()) is not None:
             loops.append(systemd.Watchdog(interval, self.health.alive))
@@ -338,8 +337,7 @@ class _Engine:
         """Write what was handed in, then stop every loop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._task_writes.flushed()
-                await self._attempt_writes.flushed()
+                await self._writes.flushed()
         await self.supervisor.stop()
 
 

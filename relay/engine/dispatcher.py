@@ -58,7 +58,7 @@ class Dispatcher:
         schedules: Mapping[str, Sequence[float]],
         box: outbox.Outbox,
         supervisor: supervisor.Supervisor,
-        recorder: batcher.Batcher[store_base.AttemptWrite, int | None],
+        recorder: batcher.Batcher[store_base.Write, store_base.Written],
         clock: clocks.Clock,
         rng: random.Random,
         randomness: Callable[[int], bytes],
@@ -320,6 +320,7 @@ class Dispatcher:
         while True:
             try:
                 number = await self._recorder.put(attempt)
+                assert not isinstance(number, store_base.Recorded)
                 break
             except errors.StoreUnavailable as exc:
                 failures += 1

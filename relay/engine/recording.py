@@ -18,7 +18,7 @@ from relay.engine import clock as clocks
 from relay.store import base as store_base
 
 _Leased = tuple[model.NewDelivery, seats.Seat | None]
-_HandedIn = tuple[asyncio.Future[store_base.Recorded | None], list[_Leased]]
+_HandedIn = tuple[asyncio.Future[store_base.Written], list[_Leased]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Recorder:
         self,
         *,
         store: store_base.Tasks,
-        writes: batcher.Batcher[store_base.TaskWrite, store_base.Recorded | None],
+        writes: batcher.Batcher[store_base.Write, store_base.Written],
         dispatcher: dispatcher.Dispatcher,
         box: outbox.Outbox,
         clock: clocks.Clock,
@@ -113,9 +113,7 @@ class Recorder:
             write = dataclasses.replace(write, deliveries=[delivery for delivery, _ in leased])
         return self._writes.put(write), leased
 
-    async def _stored(
-        self, future: asyncio.Future[store_base.Recorded | None], leased: Sequence[_Leased]
-    ) -> bool:
+    async def _stored(self, future: asyncio.Future[store_base.Written], leased: Sequence[_Leased]) -> bool:
         """Whether the write won; what it leased is then sent."""
         try:
             recorded = await future
@@ -123,7 +121,7 @@ class Recorder:
             # Cancelled, the batch is written all the same; what it leased is void at the next start.
             self._dispatcher.unstored(leased)
             raise
-        if recorded is None:
+        if not isinstance(recorded, store_base.Recorded):  # it lost: None
             self._dispatcher.unstored(leased)
             return False
         self._dispatcher.stored(leased, recorded.deliveries)

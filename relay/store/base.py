@@ -1,8 +1,8 @@
 """What must survive, as the engine and the web see it: the ``Store`` protocol.
 
 Every method that writes is one transaction, takes a list, and answers in the order of that list.
-Callers never see ``BEGIN``. Every writer of a task goes through ``record``: it compares and sets
-``tasks.version``, and who loses reads again, folds again and routes again.
+Callers never see ``BEGIN``. Every writer of a task goes through ``record`` (or ``write``): it compares
+and sets ``tasks.version``, and who loses reads again, folds again and routes again.
 
 All methods raise ``errors.StoreUnavailable`` when the database cannot do it, and
 ``errors.StoreRejected`` when it refuses a value; nothing is then written. Where one of many may be
@@ -127,6 +127,14 @@ class AttemptWrite:
     health: model.Health | None = None
     notices: Sequence[model.NewDelivery] = ()
     hold: model.HoldReason | None = None
+
+
+Write = TaskWrite | AttemptWrite
+"""What is written all day, and together."""
+
+Written = Recorded | int | None
+"""The answer for a ``TaskWrite`` as ``Tasks.record`` gives it, for an ``AttemptWrite`` as
+``Deliveries.record_attempts`` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +433,10 @@ class Submissions(Protocol):
 
 class Store(Tasks, Deliveries, destinations.Destinations, Keys, Submissions, Protocol):
     """Everything, on one database."""
+
+    async def write(self, writes: Sequence[Write]) -> list[Written | errors.StoreRejected]:
+        """``record`` and ``record_attempts`` in one commit, which costs about as much as for either."""
+        ...
 
     async def check(self) -> None:
         """Raise ``errors.StoreUnavailable`` unless the database can be read and written."""

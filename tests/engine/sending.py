@@ -84,7 +84,7 @@ class Bench:
     dispatcher: dispatcher.Dispatcher
     supervisor: supervisor.Supervisor
     recorder: recording.Recorder
-    attempts: batcher.Batcher[store_base.AttemptWrite, int | None]
+    writes: batcher.Batcher[store_base.Write, store_base.Written]
     clock: Clock
     made: int = 0
 
@@ -172,32 +172,31 @@ class Bench:
 async def running(
     directory: Path, peers: Mapping[str, Peer], *, schedule: Sequence[float] = (0.0, 5.0, 60.0)
 ) -> AsyncIterator[Bench]:
-    """Run store, batchers, dispatcher and janitor until the block ends."""
+    """Run store, batcher, dispatcher and janitor until the block ends."""
     clock, rng = Clock(), random.Random(1)
     store = await opening.open_store(f"sqlite:///{directory}/relay.db", exclusive=True, migrate=True)
     watcher = supervisor.Supervisor(clock)
     destinations = {name: model.Destination(name=name, format=peer.format) for name, peer in peers.items()}
     box = outbox.Outbox(routing.Table(destinations=destinations))
-    tasks = batcher.Batcher("task writes", store.record)
-    attempts = batcher.Batcher("attempt writes", store.record_attempts)
+    writes = batcher.Batcher("writes", store.write)
     sender = dispatcher.Dispatcher(
         store=store,
         senders=peers,
         schedules=dict.fromkeys(peers, schedule),
         box=box,
         supervisor=watcher,
-        recorder=attempts,
+        recorder=writes,
         clock=clock,
         rng=rng,
         randomness=rng.randbytes,
     )
-    recorder = recording.Recorder(store=store, writes=tasks, dispatcher=sender, box=box, clock=clock)
+    recorder = recording.Recorder(store=store, writes=writes, dispatcher=sender, box=box, clock=clock)
     days = janitor.Days(tasks=90, events=30, attempts=30)
     caretaker = janitor.Janitor(store=store, days=days, clock=clock, chores=[])
-    for loop in (tasks, attempts, sender, caretaker):
+    for loop in (writes, sender, caretaker):
         watcher.start(loop)
     try:
-        yield Bench(store, sender, watcher, recorder, attempts, clock)
+        yield Bench(store, sender, watcher, recorder, writes, clock)
     finally:
         for peer in peers.values():
             peer.open.set()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from relay.domain import errors, model
+from relay.domain import model
 from relay.store import base
-from relay.store.sql import batches, database, destinations, outbox, rows, walking
+from relay.store.sql import batches, database, outbox, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
 
@@ -41,14 +41,6 @@ class Deliveries(Part):
         return await self._database.transact(
             lambda transaction: _claim(transaction, limits, now=now, leased_until=leased_until)
         )
-
-    async def record_attempts(
-        self, attempts: Sequence[base.AttemptWrite]
-    ) -> list[int | errors.StoreRejected | None]:
-        """See ``base.Deliveries.record_attempts``."""
-        if not attempts:
-            return []
-        return await batches.isolated(self._database, attempts, _record_attempts)
 
     async def release(self, leases: Sequence[tuple[str, int]], *, now: float) -> None:
         """See ``base.Deliveries.release``."""
@@ -163,39 +155,3 @@ async def _claim(
         claimed = batches.rows({"id": claim.delivery_id, "fence": claim.fence} for claim in claims)
         await transaction.fetch(QUERIES["claim_deliveries"], {**claimed, "leased_until": leased_until})
     return claims
-
-
-async def _record_attempts(
-    transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]
-) -> list[int | None]:
-    """Apply outcomes and keep those that applied.
-
-    One statement touches a row once, so two outcomes of one delivery (a success under a lost lease
-    and the new lease's own) go in two rounds, in their order.
-    """
-    numbers: list[int | None] = [None] * len(attempts)
-    left = list(range(len(attempts)))
-    while left:
-        first: dict[str, int] = {}
-        for index in left:
-            first.setdefault(attempts[index].delivery_id, index)
-        outcomes = batches.rows(rows.outcome_row(attempts[index]) for index in first.values())
-        for delivery_id, number in await transaction.fetch(QUERIES["settle_deliveries"], outcomes):
-            numbers[first[delivery_id]] = number
-        left = [index for index in left if index not in set(first.values())]
-    kept = [
-        rows.attempt_row(attempt, number=number)
-        for attempt, number in zip(attempts, numbers, strict=True)
-        if number is not None
-    ]
-    if kept:
-        await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
-    await destinations.follow(
-        transaction,
-        [
-            attempt
-            for attempt, number in zip(attempts, numbers, strict=True)
-            if number is not None and (attempt.health is not None or attempt.notices)
-        ],
-    )
-    return numbers
