@@ -22,7 +22,7 @@ from typing import Any, Final
 import apprise
 from apprise import manager_plugins, plugins
 
-from relay.senders import apprise_guard, apprise_jobs, cutting, schemes
+from relay.senders import apprise_guard, apprise_jobs, cutting, network, schemes
 
 ALARM_GRACE: Final = 2.0
 """Seconds after its limit at which a send ends its own process: the pool did not, so it is gone."""
@@ -42,6 +42,9 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*|[0-9]+[A-Za-z]+)://")
 _services: Final[Any] = manager_plugins.NotificationManager()  # type: ignore[no-untyped-call]
 _services.load_modules()
 _services.enable_only(*schemes.ALLOWED)
+
+# Every file or URL that a plugin reads comes in as an attachment. None does, whatever argument names it.
+apprise.AppriseAttachment.add = lambda *args, **kwargs: False  # type: ignore[method-assign]
 
 
 def prepare(surroundings: apprise_jobs.Surroundings) -> None:
@@ -95,7 +98,11 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
     answer = notes.deciding()
     if answer is None:
         return apprise_jobs.Report(
-            accepted=accepted, smtp_code=notes.smtp_code, fault=notes.fault, rule=notes.rule
+            accepted=accepted,
+            smtp_code=notes.smtp_code,
+            fault=notes.fault,
+            rule=notes.rule,
+            reached=notes.reached,
         )
     return apprise_jobs.Report(
         accepted=accepted,
@@ -178,6 +185,8 @@ def _asset() -> apprise.AppriseAsset:
 def _malformed(url: str) -> str | None:
     if any(character.isspace() or not character.isprintable() for character in url):
         return "a URL holds no blanks or control characters"
+    if "\\" in url:
+        return f"a URL holds no backslash (rule {network.Rule.UNREADABLE}); write %5C where it is meant"
     found = _SCHEME.match(url)
     if found is None:
         return "a URL starts with a scheme such as slack:// or https://"
@@ -188,9 +197,13 @@ def _malformed(url: str) -> str | None:
 
 def _refused_arguments(url: str, parsed: dict[str, Any]) -> list[str]:
     """Names of arguments that nobody may give, as Apprise would read them or as they stand."""
-    given = {str(name).lower() for name in parsed.get("qsd", {})}
-    for pair in re.split(r"[?&;]", url.partition("?")[2]):
-        given.add(urllib.parse.unquote(pair.partition("=")[0]).strip().lower())
+    names = [str(name) for name in parsed.get("qsd", {})]
+    names += [f"+{name}" for name in parsed.get("qsd+", {})]
+    names += [pair.partition("=")[0] for pair in re.split(r"[?&;]", url.partition("?")[2])]
+    # Plugins decode the names of headers once more than those of other arguments.
+    once = [urllib.parse.unquote(name) for name in names]
+    twice = [urllib.parse.unquote(name) for name in once]
+    given = {"".join(name.split()).lower() for name in (*names, *once, *twice)}
     return sorted(given & schemes.REFUSED_ARGUMENTS)
 
 

@@ -17,7 +17,17 @@ from typing import Final
 import yarl
 
 from relay.domain import errors
-from relay.senders import apprise, apprise_jobs, base, network, recognise, schemes, signing, webhook
+from relay.senders import (
+    apprise,
+    apprise_jobs,
+    base,
+    dialling,
+    network,
+    recognise,
+    schemes,
+    signing,
+    webhook,
+)
 
 _HOW_TO_SIGN: Final = "make one with: echo whsec_$(openssl rand -base64 32)"
 
@@ -81,6 +91,7 @@ async def open_senders(
     network_config: NetworkConfig,
     *,
     now: Callable[[], float] = time.time,
+    ways: dialling.Dialling = dialling.SYSTEM,
 ) -> Senders:
     """Check every destination and make its sender. Nothing is dialled, and no worker is started.
 
@@ -93,9 +104,10 @@ async def open_senders(
     ca_pem, tls = _authorities(network_config.ca_file)
     parsed = {c.name: _webhook(c) for c in configs if findings.get(c.name) is None}
     pool = apprise.ApprisePool(
-        apprise_jobs.Surroundings(allow_private=network_config.allow_private, proxy=proxy, ca_pem=ca_pem)
+        apprise_jobs.Surroundings(allow_private=network_config.allow_private, proxy=proxy, ca_pem=ca_pem),
+        initializer=ways.prepare,
     )
-    client = webhook.WebhookClient(policy, proxy=proxy, tls=tls)
+    client = webhook.WebhookClient(policy, proxy=proxy, tls=tls, ways=ways)
     senders: dict[str, base.Sender] = {}
     services: dict[str, str] = {}
     for config in configs:

@@ -25,7 +25,7 @@ import yarl
 
 import relay
 from relay.domain import errors, model
-from relay.senders import base, network, signing, verdicts
+from relay.senders import base, dialling, network, signing, verdicts
 
 TIMEOUT: Final = 15.0
 """Seconds until the status line, connecting included (Standard Webhooks advises 15–30 s)."""
@@ -58,11 +58,12 @@ class _Progress:
 class JudgingResolver(aiohttp.abc.AbstractResolver):
     """Resolves names and refuses those with an address that may not be dialled.
 
-    Remembers which names were private, because their answers are not kept.
+    Remembers which names ever were private, because their answers are not kept: a connection lives
+    longer than what its name resolves to.
     """
 
-    def __init__(self, policy: network.AddressPolicy) -> None:
-        self._inner = aiohttp.ThreadedResolver()
+    def __init__(self, policy: network.AddressPolicy, inner: aiohttp.abc.AbstractResolver) -> None:
+        self._inner = inner
         self._policy = policy
         self._public = network.AddressPolicy()
         self._private: set[str] = set()
@@ -76,9 +77,7 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         rule = self._policy.refusal_of_any(addresses)
         if rule is not None:
             raise network.refused(host, rule)
-        if self._public.refusal_of_any(addresses) is None:
-            self._private.discard(host)
-        else:
+        if self._public.refusal_of_any(addresses) is not None:
             self._private.add(host)
         return results
 
@@ -104,10 +103,12 @@ class WebhookClient:
         proxy: str | None = None,
         tls: ssl.SSLContext | None = None,
         connections_per_host_max: int = CONNECTIONS_PER_HOST_MAX,
+        ways: dialling.Dialling = dialling.SYSTEM,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
-        self.resolver = JudgingResolver(policy)
+        self._open_socket = ways.open_socket
+        self.resolver = JudgingResolver(policy, ways.resolver())
         if proxy is None:
             connector = aiohttp.TCPConnector(
                 resolver=self.resolver,
@@ -119,7 +120,9 @@ class WebhookClient:
             )
         else:
             # Every connection goes to the operator's own proxy, which may well be private.
-            connector = aiohttp.TCPConnector(limit=0, ssl=tls or True)
+            connector = aiohttp.TCPConnector(
+                resolver=ways.resolver(), socket_factory=ways.open_socket, limit=0, ssl=tls or True
+            )
         self.session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -131,16 +134,16 @@ class WebhookClient:
 
     def judge_spelled(self, host: str) -> None:
         """Refuse an address that is spelled out, which a proxy would dial for us."""
-        spelled = network.literal(host)
+        spelled = network.spelled(host)
         if spelled is not None and (rule := self.policy.refusal(spelled)) is not None:
             raise network.refused(host, rule)
 
     def _socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
-        family, kind, proto, _, address = addr_info
-        rule = self.policy.refusal(str(address[0]))
+        address = str(addr_info[4][0])
+        rule = self.policy.refusal(address)
         if rule is not None:
-            raise network.refused(str(address[0]), rule)
-        return socket.socket(family=family, type=kind, proto=proto)
+            raise network.refused(address, rule)
+        return self._open_socket(addr_info)
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
@@ -320,11 +323,18 @@ def parse_url(text: str) -> yarl.URL:
         url = yarl.URL(text)
         host, port = url.host, url.port
     except (ValueError, UnicodeError):
-        raise ValueError("the URL cannot be read: check its host and port") from None
+        raise ValueError(
+            f"the URL cannot be read (rule {network.Rule.UNREADABLE}): check its host and port"
+        ) from None
     if url.scheme not in ("http", "https"):
         raise ValueError("the URL of a webhook starts with https:// or http://")
     if not host or port == 0:
         raise ValueError("the URL names no host, or port 0")
+    if not network.readable(host):
+        raise ValueError(
+            f"the URL names a host that programs read differently (rule {network.Rule.UNREADABLE}); "
+            "write a plain name or address"
+        )
     spelled = network.literal(host)
     if spelled is not None:
         # 2130706433 and 0x7f.1 are addresses too; aiohttp takes them in their usual form only.

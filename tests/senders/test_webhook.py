@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import standardwebhooks
 import trustme
@@ -156,7 +157,8 @@ def test_what_a_public_peer_answers_is_kept_short_and_clean() -> None:
 
 
 async def test_which_peers_are_public_is_known() -> None:
-    resolver = webhook.JudgingResolver(network.AddressPolicy(["127.0.0.0/8", "::1/128"]))
+    policy = network.AddressPolicy(["127.0.0.0/8", "::1/128"])
+    resolver = webhook.JudgingResolver(policy, aiohttp.ThreadedResolver())
     assert resolver.private("10.1.2.3")
     assert not resolver.private("8.8.8.8")
     await resolver.resolve("localhost", 80)
