@@ -125,15 +125,17 @@ def _guard_addresses(
     proxy_addresses: set[tuple[str, int]] = set()
 
     def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        to_proxy = (host, port) == proxy
+        if not to_proxy and isinstance(host, str) and not network.readable(host):
+            _refuse(network.Rule.UNREADABLE)
         if reach is apprise_jobs.Reach.READ:
-            spelled = None if (host, port) == proxy else network.spelled(str(host))
-            if spelled is not None and (rule := policy.refusal(spelled)) is not None:
+            if not to_proxy and (rule := policy.refusal_unresolved(str(host))) is not None:
                 _refuse(rule)
             notes.reached = True
             raise socket.gaierror(socket.EAI_NONAME, "names are not resolved")
         found = resolve(host, port, *args, **kwargs)
         addresses = [str(info[4][0]) for info in found]
-        if (host, port) == proxy:
+        if to_proxy:
             proxy_addresses.update((address, port) for address in addresses)
         elif (rule := policy.refusal_of_any(addresses)) is not None:
             _refuse(rule)
@@ -166,8 +168,8 @@ def _guard_http(policy: network.AddressPolicy, ca_pem: str | None) -> None:
         if kwargs.get("proxies"):
             # The proxy resolves names; an address that is spelled out is judged here. The host is
             # the one that the proxy is sent, as urllib3 reads it.
-            spelled = network.spelled(urllib3.util.parse_url(str(request.url)).host or "")
-            if spelled is not None and (rule := policy.refusal(spelled)) is not None:
+            host = urllib3.util.parse_url(str(request.url)).host or ""
+            if (rule := policy.refusal_unresolved(host)) is not None:
                 notes.rule = notes.rule or rule
                 raise requests.ConnectionError("address refused")
         request.headers["Accept-Encoding"] = "identity"

@@ -142,9 +142,7 @@ def open_service(url: str) -> tuple[Any, apprise_jobs.Finding]:
     if not parsed or parsed.get("schema") not in schemes.ALLOWED:
         if native:
             return None, apprise_jobs.Finding()
-        return None, apprise_jobs.Finding(
-            scheme=scheme, problem=f"Apprise does not understand this {scheme}:// URL"
-        )
+        return None, apprise_jobs.Finding(scheme=scheme, problem=_not_understood(url, scheme))
     scheme = parsed["schema"]
     name = str(_services[scheme].service_name)
     refused = _refused_arguments(url, parsed)
@@ -185,14 +183,26 @@ def _asset() -> apprise.AppriseAsset:
 def _malformed(url: str) -> str | None:
     if any(character.isspace() or not character.isprintable() for character in url):
         return "a URL holds no blanks or control characters"
-    if "\\" in url:
-        return f"a URL holds no backslash (rule {network.Rule.UNREADABLE}); write %5C where it is meant"
     found = _SCHEME.match(url)
     if found is None:
         return "a URL starts with a scheme such as slack:// or https://"
+    if "\\" in re.split(r"[/?#]", url[found.end() :], maxsplit=1)[0]:
+        return f"programs read a backslash in the host differently (rule {network.Rule.UNREADABLE})"
     if re.search(r",\s*[A-Za-z][A-Za-z0-9]*://", url):
         return "one destination has one URL"
     return None
+
+
+def _not_understood(url: str, scheme: str) -> str:
+    host = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if not host.startswith("["):
+        host = host.partition(":")[0]
+    if network.literal(host) is not None or (host and not network.readable(host)):
+        return (
+            f"Apprise does not understand the host of this {scheme}:// URL (rule {network.Rule.UNREADABLE}); "
+            "write a plain ASCII name or address"
+        )
+    return f"Apprise does not understand this {scheme}:// URL"
 
 
 def _refused_arguments(url: str, parsed: dict[str, Any]) -> list[str]:

@@ -120,6 +120,10 @@ _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*|")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
+class Unreadable(ValueError):
+    """A URL whose host is not ``readable``. The text is one line that shows none of it."""
+
+
 class AddressPolicy:
     """Decides whether an address may be dialled.
 
@@ -155,6 +159,13 @@ class AddressPolicy:
                 return rule
             opened = opened or rule
         return opened
+
+    def refusal_unresolved(self, host: str) -> Rule | None:
+        """The rule that refuses ``host`` without resolving it, or ``None`` where nothing can be said yet."""
+        if not readable(host):
+            return Rule.UNREADABLE
+        address = spelled(host)
+        return None if address is None else self.refusal(address)
 
     def refusal_of_any(self, addresses: Iterable[str | Address]) -> Rule | None:
         """The rule that refuses one of ``addresses``, a forbidding one first; ``None`` for none.

@@ -150,27 +150,16 @@ def _chat(
 
 async def _examine(configs: Iterable[DestinationConfig]) -> dict[str, apprise_jobs.Finding]:
     """What Apprise makes of the destinations that are its business; the others are webhooks."""
-    asked: dict[str, str] = {}
+    found = await recognise.kinds({config.name: config.url for config in configs})
     for config in configs:
-        scheme = config.url.partition("://")[0].lower() if "://" in config.url else None
-        if scheme is None:
-            raise _problem(config, "a URL starts with a scheme such as https:// or slack://")
-        if scheme in ("http", "https"):
-            if recognise.askable(config.url):
-                asked[config.name] = config.url
-        elif (problem := schemes.problem(scheme)) is not None:
-            raise _problem(config, problem)
-        elif config.secrets:
-            raise errors.ConfigurationError(
-                f"destinations.{config.name}.secret: only webhooks are signed, {scheme}:// is not; remove it"
-            )
-        else:
-            asked[config.name] = config.url
-    found = await recognise.examine(asked)
-    for config in configs:
-        finding = found.get(config.name)
-        if finding is not None and finding.problem is not None:
+        finding = found[config.name]
+        if finding.problem is not None:
             raise _problem(config, finding.problem)
+        if config.secrets and not config.url.lower().startswith(("http:", "https:")):
+            raise errors.ConfigurationError(
+                f"destinations.{config.name}.secret: only webhooks are signed, {finding.scheme}:// is not; "
+                "remove it"
+            )
     return {name: finding for name, finding in found.items() if finding.scheme is not None}
 
 
@@ -193,6 +182,14 @@ def _webhook(config: DestinationConfig) -> tuple[yarl.URL, tuple[bytes, ...]]:
 
 def _problem(config: DestinationConfig, problem: str) -> errors.ConfigurationError:
     return errors.ConfigurationError(f"destinations.{config.name}.url: {problem}")
+
+
+def surroundings(config: NetworkConfig) -> apprise_jobs.Surroundings:
+    """``config`` as chat workers take it. Raises ``errors.ConfigurationError``."""
+    ca_pem, _ = _authorities(config.ca_file)
+    return apprise_jobs.Surroundings(
+        allow_private=config.allow_private, proxy=_proxy(config.proxy), ca_pem=ca_pem
+    )
 
 
 def _proxy(text: str | None) -> str | None:

@@ -134,8 +134,7 @@ class WebhookClient:
 
     def judge_spelled(self, host: str) -> None:
         """Refuse an address that is spelled out, which a proxy would dial for us."""
-        spelled = network.spelled(host)
-        if spelled is not None and (rule := self.policy.refusal(spelled)) is not None:
+        if (rule := self.policy.refusal_unresolved(host)) is not None:
             raise network.refused(host, rule)
 
     def _socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
@@ -323,7 +322,7 @@ def parse_url(text: str) -> yarl.URL:
         url = yarl.URL(text)
         host, port = url.host, url.port
     except (ValueError, UnicodeError):
-        raise ValueError(
+        raise network.Unreadable(
             f"the URL cannot be read (rule {network.Rule.UNREADABLE}): check its host and port"
         ) from None
     if url.scheme not in ("http", "https"):
@@ -331,7 +330,7 @@ def parse_url(text: str) -> yarl.URL:
     if not host or port == 0:
         raise ValueError("the URL names no host, or port 0")
     if not network.readable(host):
-        raise ValueError(
+        raise network.Unreadable(
             f"the URL names a host that programs read differently (rule {network.Rule.UNREADABLE}); "
             "write a plain name or address"
         )
