@@ -41,6 +41,7 @@ from relay.engine import (
     systemd,
 )
 from relay.engine import randomness as randomness_module
+from relay.senders import dialling
 from relay.senders import opening as senders_opening
 from relay.settings import Settings
 from relay.store import base as store_base
@@ -76,6 +77,7 @@ async def running(
     time: clock.Clock | None = None,
     rng: random.Random | None = None,
     randomness: Randomness | None = None,
+    ways: dialling.Dialling = dialling.SYSTEM,
 ) -> AsyncIterator[Running]:
     """Run the daemon; leaving the block drains and closes it.
 
@@ -90,6 +92,7 @@ async def running(
             [destination_config(settings, name) for name in settings.destinations],
             network_config(settings),
             now=ticking.now,
+            ways=ways,
         )
         stack.push_async_callback(senders.aclose)
         asking = await _open_upstreams(settings, ticking, stack)

@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Final
 import yarl
 
 from relay.domain import errors
-from relay.senders import apprise, apprise_jobs, base, headers, network, recognise, schemes, signing, webhook
+from relay.senders import (
+    apprise,
+    apprise_jobs,
+    base,
+    dialling,
+    headers,
+    network,
+    recognise,
+    schemes,
+    signing,
+    webhook,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -92,6 +103,7 @@ async def open_senders(
     network_config: NetworkConfig,
     *,
     now: Callable[[], float] = time.time,
+    ways: dialling.Dialling = dialling.SYSTEM,
 ) -> Senders:
     """Check every destination and make its sender. Nothing is dialled, and no worker is started.
 
@@ -105,9 +117,10 @@ async def open_senders(
     parsed = {c.name: _webhook(c) for c in configs if findings.get(c.name) is None}
     public_keys = {c.name: signing.public_key(c.signing_key) for c in configs if c.signing_key is not None}
     pool = apprise.ApprisePool(
-        apprise_jobs.Surroundings(allow_private=network_config.allow_private, proxy=proxy, ca_pem=ca_pem)
+        apprise_jobs.Surroundings(allow_private=network_config.allow_private, proxy=proxy, ca_pem=ca_pem),
+        initializer=ways.prepare,
     )
-    client = webhook.WebhookClient(policy, proxy=proxy, tls=tls)
+    client = webhook.WebhookClient(policy, proxy=proxy, tls=tls, ways=ways)
     senders: dict[str, base.Sender] = {}
     services: dict[str, str] = {}
     for config in configs:
@@ -152,28 +165,12 @@ def _chat(
 
 async def _examine(configs: Iterable[DestinationConfig]) -> dict[str, apprise_jobs.Finding]:
     """What Apprise makes of the destinations that are its business; the others are webhooks."""
-    asked: dict[str, str] = {}
+    found = await recognise.kinds({config.name: config.url for config in configs})
     for config in configs:
-        scheme = config.url.partition("://")[0].lower() if "://" in config.url else None
-        if scheme is None:
-            raise _problem(config, "a URL starts with a scheme such as https:// or slack://")
-        if scheme in ("http", "https"):
-            if recognise.askable(config.url):
-                asked[config.name] = config.url
-        elif (problem := schemes.problem(scheme)) is not None:
-            raise _problem(config, problem)
-        elif config.secrets:
-            raise errors.ConfigurationError(
-                f"destinations.{config.name}.secret: only webhooks are signed, {scheme}:// is not; remove it"
-            )
-        else:
-            asked[config.name] = config.url
-    found = await recognise.examine(asked)
-    for config in configs:
-        finding = found.get(config.name)
-        if finding is not None and finding.problem is not None:
+        finding = found[config.name]
+        if finding.problem is not None:
             raise _problem(config, finding.problem)
-        if finding is not None and finding.scheme is not None:
+        if finding.scheme is not None:
             _refuse_what_is_a_webhooks(config, finding.scheme)
     return {name: finding for name, finding in found.items() if finding.scheme is not None}
 
@@ -228,7 +225,9 @@ def _headers(config: DestinationConfig, url: yarl.URL) -> Mapping[str, str]:
 def _refuse_what_is_a_webhooks(config: DestinationConfig, scheme: str) -> None:
     """A chat service or mail server takes neither signatures nor headers."""
     where, what = f"destinations.{config.name}", None
-    if config.signing_key is not None:
+    if config.secrets and not config.url.lower().startswith(("http:", "https:")):
+        where, what = f"{where}.secret", "only webhooks are signed"
+    elif config.signing_key is not None:
         where, what = f"{where}.signing_key", "only webhooks are signed"
     elif config.headers:
         where, what = f"{where}.headers", "only webhooks take headers of their own"
@@ -238,6 +237,14 @@ def _refuse_what_is_a_webhooks(config: DestinationConfig, scheme: str) -> None:
 
 def _problem(config: DestinationConfig, problem: str) -> errors.ConfigurationError:
     return errors.ConfigurationError(f"destinations.{config.name}.url: {problem}")
+
+
+def surroundings(config: NetworkConfig) -> apprise_jobs.Surroundings:
+    """``config`` as chat workers take it. Raises ``errors.ConfigurationError``."""
+    ca_pem, _ = _authorities(config.ca_file)
+    return apprise_jobs.Surroundings(
+        allow_private=config.allow_private, proxy=_proxy(config.proxy), ca_pem=ca_pem
+    )
 
 
 def _proxy(text: str | None) -> str | None:

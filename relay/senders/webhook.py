@@ -27,7 +27,7 @@ import yarl
 
 import relay
 from relay.domain import errors, model
-from relay.senders import apprise_jobs, base, faults, network, signing, verdicts
+from relay.senders import apprise_jobs, base, dialling, faults, network, signing, verdicts
 from relay.senders import headers as own_headers
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ class _Body(aiohttp.BytesPayload):
 class JudgingResolver(aiohttp.abc.AbstractResolver):
     """Resolves names and refuses those with an address that may not be dialled.
 
-    Remembers which names were private, because their answers are not kept.
+    Remembers which names ever were private, because their answers are not kept: a connection lives
+    longer than what its name resolves to.
     """
 
-    def __init__(self, policy: network.AddressPolicy) -> None:
-        self._inner = aiohttp.ThreadedResolver()
+    def __init__(self, policy: network.AddressPolicy, inner: aiohttp.abc.AbstractResolver) -> None:
+        self._inner = inner
         self._policy = policy
         self._public = network.AddressPolicy()
         self._private: set[str] = set()
@@ -121,9 +122,7 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         rule = self._policy.refusal_of_any(addresses)
         if rule is not None:
             raise network.refused(host, rule)
-        if self._public.refusal_of_any(addresses) is None:
-            self._private.discard(host)
-        else:
+        if self._public.refusal_of_any(addresses) is not None:
             self._private.add(host)
         return results
 
@@ -153,10 +152,12 @@ class WebhookClient:
         proxy: str | None = None,
         tls: ssl.SSLContext | None = None,
         connections_per_host_max: int = CONNECTIONS_PER_HOST_MAX,
+        ways: dialling.Dialling = dialling.SYSTEM,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
-        self.resolver = JudgingResolver(policy)
+        self._open_socket = ways.open_socket
+        self.resolver = JudgingResolver(policy, ways.resolver())
         if proxy is None:
             connector = aiohttp.TCPConnector(
                 resolver=self.resolver,
@@ -168,7 +169,9 @@ class WebhookClient:
             )
         else:
             # Every connection goes to the operator's own proxy, which may well be private.
-            connector = aiohttp.TCPConnector(socket_factory=_socket, limit=0, ssl=tls or True)
+            connector = aiohttp.TCPConnector(
+                resolver=ways.resolver(), socket_factory=self._socket, limit=0, ssl=tls or True
+            )
         self.session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -180,8 +183,7 @@ class WebhookClient:
 
     def judge_spelled(self, host: str) -> None:
         """Refuse an address that is spelled out, which a proxy would dial for us."""
-        spelled = network.literal(host)
-        if spelled is not None and (rule := self.policy.refusal(spelled)) is not None:
+        if (rule := self.policy.refusal_unresolved(host)) is not None:
             raise network.refused(host, rule)
 
     def _judged_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
@@ -189,7 +191,13 @@ class WebhookClient:
         rule = self.policy.refusal(address)
         if rule is not None:
             raise network.refused(address, rule)
-        return _socket(addr_info)
+        return self._socket(addr_info)
+
+    def _socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
+        """A socket to dial with, noted for the request that needs it."""
+        if (progress := _PROGRESS.get(None)) is not None:
+            progress.dialled = True
+        return self._open_socket(addr_info)
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
@@ -392,11 +400,18 @@ def parse_url(text: str) -> yarl.URL:
         url = yarl.URL(text)
         host, port = url.host, url.port
     except (ValueError, UnicodeError):
-        raise ValueError("the URL cannot be read: check its host and port") from None
+        raise network.Unreadable(
+            f"the URL cannot be read (rule {network.Rule.UNREADABLE}): check its host and port"
+        ) from None
     if url.scheme not in ("http", "https"):
         raise ValueError("the URL of a webhook starts with https:// or http://")
     if not host or port == 0:
         raise ValueError("the URL names no host, or port 0")
+    if not network.readable(host):
+        raise network.Unreadable(
+            f"the URL names a host that programs read differently (rule {network.Rule.UNREADABLE}); "
+            "write a plain name or address"
+        )
     spelled = network.literal(host)
     if spelled is not None:
         # 2130706433 and 0x7f.1 are addresses too; aiohttp takes them in their usual form only.
@@ -413,10 +428,3 @@ def _secrets_in(url: yarl.URL) -> tuple[str, ...]:
 
 def _longest_first(*secrets: str) -> tuple[str, ...]:
     return tuple(sorted(set(secrets), key=len, reverse=True))
-
-
-def _socket(addr_info: tuple[Any, ...]) -> socket.socket:
-    """A socket to dial with, noted for the request that needs it."""
-    if (progress := _PROGRESS.get(None)) is not None:
-        progress.dialled = True
-    return socket.socket(family=addr_info[0], type=addr_info[1], proto=addr_info[2])

@@ -47,7 +47,8 @@ async def test_a_good_one_is_described(relay: Runner, tmp_path: Path) -> None:
         (UPSTREAM + "[store]\nurl = 'sqlite:///missing/relay.db'", ["store.url", "missing does not exist"]),
         (UPSTREAM + "[destinations.a]\nurl = 'https://example.com/x'", ["destinations.a.secret", "whsec_"]),
         (
-            UPSTREAM + "[destinations.a]\nurl = 'https://127.0.0.1/x'\nsecret = 'short'",
+            UPSTREAM + "[network]\nallow_private = ['127.0.0.0/8']\n"
+            "[destinations.a]\nurl = 'https://127.0.0.1/x'\nsecret = 'short'",
             ["destinations.a.secret"],
         ),
         (UPSTREAM + "[destinations.a]\nurl = 'no url'", ["destinations.a.url"]),
@@ -74,12 +75,14 @@ async def test_all_problems_are_told(relay: Runner, tmp_path: Path) -> None:
         "[store]\nurl = 'x'\n"
         "[destinations.a]\nurl = 'http://127.0.0.1/'\n"
         "[destinations.b]\nurl = 'slak://x'\n"
+        f"[destinations.shut]\nurl = 'http://10.0.0.1/'\nsecret = '{SECRET}'\n"
         f"[destinations.good]\nurl = 'http://127.0.0.1/'\nsecret = '{SECRET}'\n"
+        "[network]\nallow_private = ['127.0.0.0/8']\n"
     )
     code, out, err = await check(relay, text, tmp_path)
     assert code == 2
     assert [line.split()[1].rstrip(":") for line in err] == [
-        "store.url", "no", "destinations.a.secret", "destinations.b.url"
+        "store.url", "no", "destinations.a.secret", "destinations.b.url", "destinations.shut.url"
     ]  # fmt: skip
     assert "destinations.good: signed webhook" in out
 

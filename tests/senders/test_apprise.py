@@ -375,7 +375,8 @@ class TestRecognising:
     def test_no_refused_argument_gets_past_a_worker(self, argument: str) -> None:
         from relay.senders import apprise_worker
 
-        for spelled in (argument, argument.upper(), f"%{ord(argument[0]):x}{argument[1:]}"):
+        encoded = f"%{ord(argument[0]):x}{argument[1:]}"
+        for spelled in (argument, argument.upper(), encoded, f"%20{argument}", encoded.replace("%", "%25")):
             for separator in ("?", "?a=b&", "?a=b;"):
                 finding = apprise_worker.find(f"json://127.0.0.1/{separator}{spelled}=x")
                 assert finding.problem is not None

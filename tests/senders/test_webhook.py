@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import standardwebhooks
 import trustme
@@ -310,7 +311,8 @@ def test_what_a_public_peer_answers_is_kept_short_and_clean() -> None:
 
 
 async def test_which_peers_are_public_is_known() -> None:
-    resolver = webhook.JudgingResolver(network.AddressPolicy(["127.0.0.0/8", "::1/128"]))
+    policy = network.AddressPolicy(["127.0.0.0/8", "::1/128"])
+    resolver = webhook.JudgingResolver(policy, aiohttp.ThreadedResolver())
     assert resolver.private("10.1.2.3")
     assert not resolver.private("8.8.8.8")
     await resolver.resolve("localhost", 80)
