@@ -286,7 +286,7 @@ async def test_what_is_opened_or_public_is_dialled_where_it_was_judged(
         for scheme in ("http", "json")
     ]
     outcomes = await TELLS[path](urls, place)
-    assert [outcomes[url].partition(":")[0] for url in urls] == ["delivered"] * 4 + ["connect_failed"] * 2
+    assert [outcomes[url].partition(":")[0] for url in urls] == ["delivered"] * 4 + ["no_route"] * 2
     times = 2 if path == "redeliver" else 1
     # A webhook's connection is kept for the next one.
     assert sorted(place.net.dialled()) == ["127.0.0.1"] * (2 + 2 * times) + ["8.8.8.8"] * 2 * times
