@@ -100,6 +100,9 @@ class Decision(StrEnum):
 
     RETRY = "retry"
     DEAD = "dead"
+    """This message is refused and would be again."""
+    DISABLE = "disable"
+    """The destination itself is gone or refuses us: it is disabled, and what it is owed is held."""
     UNKNOWN = "unknown"
     """It may have arrived (killed or timed out after sending): retried at most twice for chat and mail."""
 
@@ -110,7 +113,9 @@ class SendError(RelayError):
     ``reason`` is a short snake_case word (stored, shown and a metric label); ``decision`` says
     what becomes of the delivery; ``status_code`` the HTTP or SMTP status or ``None``;
     ``retry_after`` the seconds the peer asked for or ``None``; ``hung`` whether the peer used
-    up its time limit, which moves the destination to the lane of those that hang.
+    up its time limit, which moves the destination to the lane of those that hang; ``charged``
+    whether it counts against the destination's health: what the peer did does, a fault of our
+    own (no way out, no worker, an address that we refuse to dial) does not.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class SendError(RelayError):
         status_code: int | None = None,
         retry_after: float | None = None,
         hung: bool = False,
+        charged: bool = True,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -129,13 +135,17 @@ class SendError(RelayError):
         self.status_code = status_code
         self.retry_after = retry_after
         self.hung = hung
+        self.charged = charged
 
 
 class AddressRefused(SendError):
-    """The receiver resolves to an address that the policy forbids. ``rule`` names the rule."""
+    """The receiver resolves to an address that the policy forbids. ``rule`` names the rule.
+
+    Never charged: it is our own policy that refuses.
+    """
 
     def __init__(self, message: str, *, rule: str) -> None:
-        super().__init__(message, reason="address_refused", decision=Decision.RETRY)
+        super().__init__(message, reason="address_refused", decision=Decision.RETRY, charged=False)
         self.rule = rule
 
 
