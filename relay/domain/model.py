@@ -95,8 +95,6 @@ class Outcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     DEAD = "dead"
-    DISABLE = "disable"
-    """The destination is disabled for it, and the delivery held."""
     UNKNOWN = "unknown"
     DISABLE = "disable"
     """The answer says that the destination itself is gone: it is disabled, and what it is owed is held."""
