@@ -14,11 +14,8 @@ from relay.domain import errors, model
 if TYPE_CHECKING:
     import random
 
-SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-"""Seconds before each attempt, counted from the attempt before it (Standard Webhooks 1.0.0)."""
-
-RETRY_AFTER_MAX: Final = 3600.0
-"""Seconds that a peer may ask for, unless a setting says otherwise: more is the schedule's business."""
+SCHEDULE: Final = model.SCHEDULE
+RETRY_AFTER_MAX: Final = model.RETRY_AFTER_MAX
 
 JITTER: Final = 0.1
 """Up to a tenth is added to each delay, never taken away: a peer's Retry-After is a floor."""

@@ -15,7 +15,7 @@ ON CONFLICT (id) DO NOTHING;
 -- Add deliveries whose id is not stored yet; answers those that were added.
 INSERT INTO deliveries (
     id, task, destination, type, notification, state, fence, leased_until,
-    attempts_made, attempts_base, unknowns_made, next_attempt_at, created_at
+    attempts_made, attempts_base, unknowns_made, next_attempt_at, reason, created_at
 )
 SELECT
     r.value->>'id', r.value->>'task', r.value->>'destination', r.value->>'type', r.value->>'notification',
@@ -23,11 +23,20 @@ SELECT
     CAST(r.value->>'leased_until' AS DOUBLE PRECISION),
     0, 0, 0,
     CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
+    r.value->>'reason',
     CAST(r.value->>'created_at' AS DOUBLE PRECISION)
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE TRUE
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
+
+-- name: supersede_deliveries
+-- What is not told yet of the earlier changes of tasks that have ended.
+UPDATE deliveries
+SET state = 'superseded', next_attempt_at = NULL, reason = CAST(:reason AS TEXT)
+WHERE task IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
+    AND state IN ('pending', 'held')
+    AND type IN ('task.queued', 'task.processing', 'task.stalled');
 
 -- name: select_due
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
@@ -153,13 +162,21 @@ WHERE state = 'pending'
 RETURNING id;
 
 -- name: unhold_deliveries
--- Owe again what was held for that reason and whose destination is back.
+-- Owe again what was held for that reason and whose destination is back, :pause seconds apart.
 UPDATE deliveries
-SET state = 'pending', next_attempt_at = CAST(:now AS DOUBLE PRECISION), reason = NULL
-WHERE state = 'held'
-    AND state NOT IN ('delivered', 'superseded')
-    AND reason = CAST(:reason AS TEXT)
-    AND destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+SET
+    state = 'pending',
+    next_attempt_at = CAST(:now AS DOUBLE PRECISION) + o.place * CAST(:pause AS DOUBLE PRECISION),
+    reason = NULL
+FROM (
+    SELECT id, ROW_NUMBER() OVER (PARTITION BY destination ORDER BY created_at, id) - 1 AS place
+    FROM deliveries
+    WHERE state = 'held'
+        AND state NOT IN ('delivered', 'superseded')
+        AND reason = CAST(:reason AS TEXT)
+        AND destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+) AS o
+WHERE deliveries.id = o.id
 RETURNING id;
 
 -- name: redeliver

@@ -11,12 +11,9 @@ from typing import Final
 
 from relay.domain import errors, model
 from relay.store import base
-from relay.store.sql import batches, database, outbox, rows, walking
+from relay.store.sql import batches, database, destinations, outbox, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
-
-DESTINATION_MISSING: Final = "destination_missing"
-"""Why a delivery is held whose destination is not configured."""
 
 _ENDED: Final = frozenset({model.DeliveryState.DELIVERED, model.DeliveryState.SUPERSEDED})
 """States that most rows end in; the others have an index of their own."""
@@ -75,12 +72,15 @@ class Deliveries(Part):
         """See ``base.Deliveries.due``."""
         return {row[0]: row[1] for row in await self._database.read(QUERIES["select_due_destinations"], {})}
 
-    async def hold_unconfigured(self, configured: Collection[str], *, now: float) -> tuple[int, int]:
+    async def hold_unconfigured(
+        self, configured: Collection[str], *, now: float, rate: float | None = None
+    ) -> tuple[int, int]:
         """See ``base.Deliveries.hold_unconfigured``."""
         parameters = {
             **batches.rows({"name": name} for name in sorted(configured)),
-            "reason": DESTINATION_MISSING,
+            "reason": model.HoldReason.DESTINATION_MISSING,
             "now": now,
+            "pause": 0.0 if rate is None else 1.0 / rate,
         }
 
         async def work(transaction: database.Transaction) -> tuple[int, int]:
@@ -190,4 +190,12 @@ async def _record_attempts(
     ]
     if kept:
         await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
+    await destinations.follow(
+        transaction,
+        [
+            attempt
+            for attempt, number in zip(attempts, numbers, strict=True)
+            if number is not None and (attempt.health is not None or attempt.notices)
+        ],
+    )
     return numbers
