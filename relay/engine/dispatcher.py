@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -137,7 +136,7 @@ class Dispatcher:
         """Whether what is due for it rightly waits: unknown, held, no free seat, or its pace."""
         return self._lanes.keeps_back(name, monotonic=self._clock.monotonic())
 
-    async def measure(self) -> None:
+    def measure(self) -> None:
         """Bring the gauges of destinations up to date."""
         self._lanes.measure(self._clock.now())
 
@@ -186,6 +185,8 @@ class Dispatcher:
         self._lanes.owe(lane, due)
         if self._owed_meanwhile is not None:
             self._owed_meanwhile[destination] = lanes.earliest(self._owed_meanwhile.get(destination), due)
+        if lane.held is not None:
+            self._checked_at = float("-inf")  # it slipped in: hold it soon
         self.wake.set()
 
     def _owed_fresh(self, delivery: model.NewDelivery) -> None:
@@ -326,9 +327,8 @@ class Dispatcher:
                 self.owed(claim.destination, attempt.next_attempt_at)
             for notice in attempt.notices:
                 self._owed_fresh(notice)
-            if claim.type == outbox.TEST_TYPE:
-                if isinstance(result, base.Accepted) and not result.disable:
-                    await self._trials.arrived(lane)
+            if claim.type == outbox.TEST_TYPE and isinstance(result, base.Accepted) and not result.disable:
+                await self._trials.arrived(lane)
         finally:
             seat.give_back()
             if claim.type == outbox.TEST_TYPE:
@@ -387,8 +387,14 @@ class Dispatcher:
         """Send it again with a fresh budget; ``None`` if there is no such delivery."""
         now = self._clock.now()
         delivery = await self._store.redeliver(delivery_id, now=now)
-        if delivery is not None and delivery.next_attempt_at is not None:
-            self.owed(delivery.destination, delivery.next_attempt_at)
+        if delivery is None or delivery.next_attempt_at is None:
+            return delivery
+        lane = self._lanes.get(delivery.destination)
+        held = model.HoldReason.DESTINATION_MISSING if lane is None else lane.held
+        if held is not None:
+            await self._store.hold(delivery.destination, held)
+            return await self._store.delivery(delivery_id)
+        self.owed(delivery.destination, delivery.next_attempt_at)
         return delivery
 
 

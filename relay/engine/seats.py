@@ -100,11 +100,12 @@ class Lane:
         While something is due it may only where seats are kept for fresh ones: the others go to
         whatever has been due for longest.
         """
-        if self.fresh_waits or self.seats.crowded or self.free() <= 0:
+        if self.seats.crowded or self.free() <= 0:
             return False
         if self.next_due is None or self.next_due > now:
             return True
-        return self.in_flight - self.retries < self.concurrency - retries_max(self.concurrency)
+        kept = self.concurrency - retries_max(self.concurrency)
+        return not self.fresh_waits and self.in_flight - self.retries < kept
 
     def wants(self) -> Kind | None:
         """What the next seat that is free would be used for; ``None`` when there is none.

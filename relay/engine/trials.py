@@ -14,9 +14,10 @@ from collections.abc import Callable
 import structlog
 
 from relay.domain import errors, health, ids, model
-from relay.engine import lanes, outbox, seats
 from relay.engine import clock as clocks
+from relay.engine import lanes, outbox, seats
 from relay.store import base as store_base
+from relay.store import destinations as stored
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +136,7 @@ class Trials:
         try:
             if after.hold_reason is None:
                 rate = self._resume_rate
-                await self._store.resume(after, which=store_base.Which.ALL, now=now, rate=rate)
+                await self._store.resume(after, which=stored.Which.ALL, now=now, rate=rate)
             else:
                 await self._store.pause(after)
         except errors.StoreError as exc:

@@ -274,14 +274,16 @@ async def test_an_attempt_under_an_old_health_holds_nothing(store: base.Store) -
     assert {state for state, _ in await states(store)} == {"pending"}
 
 
-async def test_an_attempt_whose_lease_was_lost_says_nothing_of_its_destination(store: base.Store) -> None:
+async def test_what_a_peer_said_of_itself_is_kept_although_the_lease_was_lost(store: base.Store) -> None:
+    """The delivery goes out again; but who said that it is gone must not be enabled by a restart."""
     made = making.delivery(None, leased_until=LEASE)
     await store.add_deliveries([made])
     notice = making.delivery(None, "oncall", status="notice")
     lost = making.attempt(made.id, 7, model.Outcome.RETRY, health=FAILING, notices=[notice])
     assert await store.record_attempts([lost]) == [None]
-    assert await store.healths() == []
-    assert await store.delivery(notice.id) is None
+    assert await store.healths() == [FAILING]
+    assert await store.delivery(notice.id) is not None
+    assert await store.attempts(made.id) == []
 
 
 async def test_an_end_supersedes_what_is_not_told_yet_of_its_task(store: base.Store) -> None:
