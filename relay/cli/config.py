@@ -138,7 +138,7 @@ def _lines(section: pydantic.BaseModel, path: tuple[str, ...]) -> Iterator[str]:
         value = getattr(section, name)
         if isinstance(value, pydantic.BaseModel):
             tables.append(((*path, name), value, False))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and all(isinstance(one, pydantic.BaseModel) for one in value.values()):
             tables += [((*path, name, key), inner, False) for key, inner in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], pydantic.BaseModel):
             tables += [((*path, name), inner, True) for inner in value]
@@ -163,6 +163,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
     if isinstance(value, (int, float)):
         return str(value)
     return json.dumps(str(value), ensure_ascii=False)
