@@ -76,17 +76,16 @@ async def _examine(
 
 async def _destinations(settings: settings_module.Settings, names: Sequence[str]) -> list[str]:
     """A line about each named destination. Raises ``errors.ConfigurationError``."""
-    from relay import daemon
+    from relay import wiring
     from relay.senders import opening
 
-    senders = await opening.open_senders(
-        [daemon.destination_config(settings, name) for name in names], daemon.network_config(settings)
-    )
+    senders = opening.make_senders(wiring.network(settings))
     try:
+        specs = [wiring.destination_spec(settings, name) for name in names]
         return [
-            f"destinations.{name}: {_kind(senders.services[name], settings.destinations[name])}, "
-            f"{senders.senders[name].address}"
-            for name in names
+            f"destinations.{one.sender.name}: {_kind(one.service, settings.destinations[one.sender.name])}, "
+            f"{one.sender.address}"
+            for one in await senders.open(*specs)
         ]
     finally:
         await senders.aclose()

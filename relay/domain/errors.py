@@ -45,13 +45,14 @@ class SecretUnreadable(ConfigurationError):
 
 
 class DestinationRefused(ConfigurationError):
-    """A destination cannot be used. ``part`` is its member at fault, such as ``url`` or ``secret``.
+    """The destination ``name`` cannot be used. ``part`` is its member at fault, such as ``url``.
 
     ``problem`` says what to do without naming the destination, which ``str()`` does.
     """
 
     def __init__(self, name: str, part: str, problem: str) -> None:
         super().__init__(f"destinations.{name}.{part}: {problem}")
+        self.name = name
         self.part = part
         self.problem = problem
 
