@@ -64,10 +64,10 @@ def check_url(*, url: str, config_file: str | None, as_json: bool) -> int:
 
     Exit codes: 0 it would be dialled, 1 it would not, 2 nothing can ever be sent to it.
     """
-    from relay import daemon
+    from relay import wiring
     from relay.senders import judging
 
-    network = daemon.network_config(files.load(files.path(config_file)))
+    network = wiring.network(files.load(files.path(config_file)))
     judgement = asyncio.run(judging.judge(_url(url), network))
     if as_json:
         output.line(json.dumps(_as_json(judgement), ensure_ascii=False))
@@ -165,13 +165,13 @@ async def _refused(settings: settings_module.Settings) -> list[str]:
     ``serve`` starts with one whose address is spelled out and refused; it would only never be told.
     Names are left alone: what they resolve to may change.
     """
-    from relay import daemon
+    from relay import wiring
     from relay.domain import errors
     from relay.senders import judging
 
     urls = {name: one.url.get_secret_value() for name, one in settings.destinations.items()}
     try:
-        judged = await judging.judge_all(urls, daemon.network_config(settings), resolve=False)
+        judged = await judging.judge_all(urls, wiring.network(settings), resolve=False)
     except errors.ConfigurationError:
         return []  # the network itself cannot be used, which was told
     return [f"destinations.{name}.url: {one.problem}" for name, one in judged.items() if one.problem]
@@ -179,17 +179,16 @@ async def _refused(settings: settings_module.Settings) -> list[str]:
 
 async def _destinations(settings: settings_module.Settings, names: Sequence[str]) -> list[str]:
     """A line about each named destination. Raises ``errors.ConfigurationError``."""
-    from relay import daemon
+    from relay import wiring
     from relay.senders import opening
 
-    senders = await opening.open_senders(
-        [daemon.destination_config(settings, name) for name in names], daemon.network_config(settings)
-    )
+    senders = opening.make_senders(wiring.network(settings))
     try:
+        specs = [wiring.destination_spec(settings, name) for name in names]
         return [
-            f"destinations.{name}: {_kind(senders.services[name], settings.destinations[name])}, "
-            f"{senders.senders[name].address}"
-            for name in names
+            f"destinations.{one.sender.name}: {_kind(one.service, settings.destinations[one.sender.name])}, "
+            f"{one.sender.address}"
+            for one in await senders.open(*specs)
         ]
     finally:
         await senders.aclose()
@@ -241,7 +240,7 @@ def _lines(section: pydantic.BaseModel, path: tuple[str, ...]) -> Iterator[str]:
         value = getattr(section, name)
         if isinstance(value, pydantic.BaseModel):
             tables.append(((*path, name), value, False))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and all(isinstance(one, pydantic.BaseModel) for one in value.values()):
             tables += [((*path, name, key), inner, False) for key, inner in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], pydantic.BaseModel):
             tables += [((*path, name), inner, True) for inner in value]
@@ -266,6 +265,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
     if isinstance(value, (int, float)):
         return str(value)
     return json.dumps(str(value), ensure_ascii=False)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from relay.domain import errors
-from relay.senders import judging, opening
+from relay.senders import base, judging, opening
 from relay.senders.network import Rule
 from tests import harness
 from tests.fakes import dialling, receivers
@@ -79,15 +79,15 @@ async def _judge(urls: list[str], place: Place, *, resolve: bool) -> Outcomes:
 async def send(urls: list[str], place: Place) -> Outcomes:
     """The senders themselves."""
     configs = [
-        opening.DestinationConfig(name=name, url=url, secrets=secrets(url))
-        for name, url in named(urls).items()
+        base.DestinationSpec(name=name, url=url, secrets=secrets(url)) for name, url in named(urls).items()
     ]
-    senders = await opening.open_senders(configs, place.network, ways=place.net.ways)
+    senders = opening.make_senders(place.network, ways=place.net.ways)
+    opened = {each.sender.name: each.sender for each in await senders.open(*configs)}
 
-    async def one(config: opening.DestinationConfig) -> str:
+    async def one(config: base.DestinationSpec) -> str:
         body = channels.WEBHOOK_BODY if config.secrets else channels.BODY
         try:
-            await senders.senders[config.name].send(outgoing(body))
+            await opened[config.name].send(outgoing(body))
         except errors.SendError as failure:
             return f"{failure.reason}: {failure}"
         return "delivered"

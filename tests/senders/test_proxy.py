@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from relay.domain import errors
-from relay.senders import opening, signing
+from relay.senders import base, opening, signing
 from tests.fakes import proxy as proxies
 from tests.fakes import receivers, smtp
 from tests.senders import channels
@@ -48,20 +48,21 @@ async def https(authority: trustme.CA) -> AsyncIterator[receivers.Receiver]:
 async def attempt(urls: list[str], network: opening.NetworkConfig) -> dict[str, errors.SendError | None]:
     """Send one message to each, as the daemon does; the failures."""
     configs = {
-        url: opening.DestinationConfig(
+        url: base.DestinationSpec(
             name=f"d{number}",
             url=url,
             secrets=(signing.format_secret(KEY),) if url.startswith("http") else (),
         )
         for number, url in enumerate(urls)
     }
-    opened = await opening.open_senders(configs.values(), network)
+    opened = opening.make_senders(network)
     outcomes: dict[str, errors.SendError | None] = {}
     try:
+        senders = {each.sender.name: each.sender for each in await opened.open(*configs.values())}
         for url, config in configs.items():
             try:
                 body = channels.WEBHOOK_BODY if config.secrets else channels.BODY
-                await opened.senders[config.name].send(outgoing(body))
+                await senders[config.name].send(outgoing(body))
                 outcomes[url] = None
             except errors.SendError as failure:
                 outcomes[url] = failure

@@ -32,12 +32,8 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
     ]
     if kept:
         await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
+    # Also of those that lost their lease: what the peer said of itself is true all the same.
     await destinations.follow(
-        transaction,
-        [
-            attempt
-            for attempt, number in zip(attempts, numbers, strict=True)
-            if number is not None and (attempt.health is not None or attempt.notices)
-        ],
+        transaction, [attempt for attempt in attempts if attempt.health is not None or attempt.notices]
     )
     return numbers
