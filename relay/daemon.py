@@ -24,6 +24,7 @@ from aiohttp import web
 
 from relay.catalogue import loading as catalogue
 from relay.domain import errors, model, routing, schedule
+from relay.domain import health as healths
 from relay.engine import (
     batcher,
     clock,
@@ -32,6 +33,7 @@ from relay.engine import (
     health,
     intake,
     janitor,
+    lanes,
     outbox,
     poller,
     pollers,
@@ -56,6 +58,9 @@ RESUME_PAGE: Final = 500
 
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds for closing what is left after the drain, before the process goes anyway."""
+
+_FAILING: Final = healths.Policy(window=5 * 86400.0, changes_min=5)
+_RESUME_RATE: Final = 10.0
 
 Randomness = Callable[[int], bytes]
 
@@ -234,8 +239,16 @@ class _Engine:
         destinations = self._settings.destinations
         return dispatcher.Dispatcher(
             store=self._store,
-            senders=senders.senders,
-            schedules={name: tuple(one.schedule) for name, one in destinations.items()},
+            destinations=[
+                lanes.Definition(
+                    sender=senders.senders[name],
+                    options=model.DestinationOptions(schedule=tuple(one.schedule)),
+                    health=model.Health(destination=name),
+                )
+                for name, one in destinations.items()
+            ],
+            policy=_FAILING,
+            resume_rate=_RESUME_RATE,
             box=self._box,
             supervisor=self.supervisor,
             recorder=self._attempt_writes,
@@ -292,6 +305,7 @@ class _Engine:
         caretaker = janitor.Janitor(
             store=self._store,
             days=janitor.Days(tasks=days.tasks_days, events=days.events_days, attempts=days.attempts_days),
+            dispatcher=self.dispatcher,
             clock=self._clock,
             chores=[flush_keys, self._hold_unconfigured],
         )
@@ -308,6 +322,9 @@ class _Engine:
         Before any loop runs: leases found now are nobody's.
         """
         now = self._clock.now()
+        for known in await self._store.healths():
+            if known.destination in self.dispatcher.destinations:
+                self.dispatcher.set_health(known)
         voided = await self._store.void_leases(now=now)
         held, released = await self._store.hold_unconfigured(self._settings.destinations, now=now)
         after: str | None = None

@@ -14,11 +14,8 @@ from relay.domain import errors, model
 if TYPE_CHECKING:
     import random
 
-SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-"""Seconds before each attempt, counted from the attempt before it (Standard Webhooks 1.0.0)."""
-
-RETRY_AFTER_MAX: Final = 3600.0
-"""A peer may ask for at most an hour: longer waits are the schedule's business."""
+SCHEDULE: Final = model.SCHEDULE
+RETRY_AFTER_MAX: Final = model.RETRY_AFTER_MAX
 
 JITTER: Final = 0.1
 """Up to a tenth is added to each delay, never taken away: a peer's Retry-After is a floor."""
@@ -31,13 +28,23 @@ UNKNOWN_RETRIES_MAX: Final = 2
 class Verdict:
     """What becomes of a delivery after an attempt that did not deliver it.
 
-    ``next_attempt_at`` is set exactly when ``state`` is pending.
+    ``next_attempt_at`` is set exactly when ``state`` is pending. ``disable`` says that the
+    destination itself is to be disabled; the delivery is then held, whatever is left of its schedule.
     """
 
     state: model.DeliveryState
     outcome: model.Outcome
     reason: str
     next_attempt_at: float | None = None
+    disable: bool = False
+
+
+_OUTCOMES: Final = {
+    errors.Decision.RETRY: model.Outcome.RETRY,
+    errors.Decision.DEAD: model.Outcome.DEAD,
+    errors.Decision.DISABLE: model.Outcome.DISABLE,
+    errors.Decision.UNKNOWN: model.Outcome.UNKNOWN,
+}
 
 
 def after_failure(
@@ -48,19 +55,19 @@ def after_failure(
     limit_unknowns: bool,
     now: float,
     rng: random.Random,
+    retry_after_max: float = RETRY_AFTER_MAX,
 ) -> Verdict:
     """Decide about one failed attempt.
 
     ``schedule`` holds a delay per attempt; its length is the budget. ``limit_unknowns`` says that
     an unknown outcome may be repeated only ``UNKNOWN_RETRIES_MAX`` times (chat and mail; a webhook's
     receiver recognises a duplicate by its id). ``claim`` counts without this attempt.
+    ``retry_after_max`` is in seconds, and the only limit on what a peer may ask for.
     """
     used = claim.attempts_made - claim.attempts_base + 1
-    outcome = {
-        errors.Decision.RETRY: model.Outcome.RETRY,
-        errors.Decision.DEAD: model.Outcome.DEAD,
-        errors.Decision.UNKNOWN: model.Outcome.UNKNOWN,
-    }[failure.decision]
+    outcome = _OUTCOMES[failure.decision]
+    if failure.decision is errors.Decision.DISABLE:
+        return Verdict(state=model.DeliveryState.HELD, outcome=outcome, reason=failure.reason, disable=True)
     dead = Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason=failure.reason)
     if failure.decision is errors.Decision.DEAD or used >= len(schedule):
         return dead
@@ -70,13 +77,19 @@ def after_failure(
         and claim.unknowns_made >= UNKNOWN_RETRIES_MAX
     ):
         return Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason="unknown")
-    wait = delay(schedule[used], failure.retry_after, rng=rng)
+    wait = delay(schedule[used], failure.retry_after, rng=rng, retry_after_max=retry_after_max)
     return Verdict(
         state=model.DeliveryState.PENDING, outcome=outcome, reason=failure.reason, next_attempt_at=now + wait
     )
 
 
-def delay(scheduled: float, retry_after: float | None, *, rng: random.Random) -> float:
+def delay(
+    scheduled: float,
+    retry_after: float | None,
+    *,
+    rng: random.Random,
+    retry_after_max: float = RETRY_AFTER_MAX,
+) -> float:
     """Seconds to wait: the larger of schedule and Retry-After (capped), plus jitter.
 
     >>> import random
@@ -85,7 +98,7 @@ def delay(scheduled: float, retry_after: float | None, *, rng: random.Random) ->
     """
     asked = 0.0
     if retry_after is not None and retry_after > 0:  # NaN compares false
-        asked = min(retry_after, RETRY_AFTER_MAX)
+        asked = min(retry_after, retry_after_max)
     base = max(scheduled, asked)
     return base + rng.uniform(0.0, JITTER * base)
 

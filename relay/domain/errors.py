@@ -2,6 +2,9 @@
 
     RelayError
     ├── ConfigurationError          unusable configuration: exit 2
+    │   ├── SecretUnreadable        no key opens the secrets in the database
+    │   └── DestinationRefused      a destination's URL, secret, headers … cannot be used
+    │       └── SecretMissing       a webhook that nothing signs
     ├── StoreError
     │   ├── StoreUnavailable        cannot open, write or lock the database
     │   ├── StoreRejected           the database works, but will not take this value
@@ -15,6 +18,8 @@
     ├── SendError                   telling a destination failed
     │   └── AddressRefused          the receiver's address may not be dialled
     └── RequestRefused              what a caller asks for cannot be done: 422, with a JSON pointer
+        ├── DestinationReadOnly     the destination belongs to the configuration: 409
+        ├── DestinationExists       there is a destination of that name: 409
         ├── IdempotencyConflict     the caller's key came before, with another input: 409
         └── SubmissionUnresolved    no definite answer to a create in time: 504
 
@@ -33,6 +38,26 @@ class RelayError(Exception):
 
 class ConfigurationError(RelayError):
     """The configuration cannot be used. The text names the key and what to do."""
+
+
+class SecretUnreadable(ConfigurationError):
+    """What was encrypted cannot be read: another ``secret_key``, or none."""
+
+
+class DestinationRefused(ConfigurationError):
+    """A destination cannot be used. ``part`` is its member at fault, such as ``url`` or ``secret``.
+
+    ``problem`` says what to do without naming the destination, which ``str()`` does.
+    """
+
+    def __init__(self, name: str, part: str, problem: str) -> None:
+        super().__init__(f"destinations.{name}.{part}: {problem}")
+        self.part = part
+        self.problem = problem
+
+
+class SecretMissing(DestinationRefused):
+    """A webhook has neither a secret nor a signing key. Whoever may make one does."""
 
 
 class StoreError(RelayError):
@@ -100,6 +125,9 @@ class Decision(StrEnum):
 
     RETRY = "retry"
     DEAD = "dead"
+    """This message is refused and would be again."""
+    DISABLE = "disable"
+    """The destination itself is gone or refuses us: it is disabled, and what it is owed is held."""
     UNKNOWN = "unknown"
     """It may have arrived (killed or timed out after sending): retried at most twice for chat and mail."""
 
@@ -110,7 +138,9 @@ class SendError(RelayError):
     ``reason`` is a short snake_case word (stored, shown and a metric label); ``decision`` says
     what becomes of the delivery; ``status_code`` the HTTP or SMTP status or ``None``;
     ``retry_after`` the seconds the peer asked for or ``None``; ``hung`` whether the peer used
-    up its time limit, which moves the destination to the lane of those that hang.
+    up its time limit, which moves the destination to the lane of those that hang; ``charged``
+    whether it counts against the destination's health: what the peer did does, a fault of our
+    own (no way out, no worker, an address that we refuse to dial) does not.
     """
 
     def __init__(
@@ -122,6 +152,7 @@ class SendError(RelayError):
         status_code: int | None = None,
         retry_after: float | None = None,
         hung: bool = False,
+        charged: bool = True,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -129,13 +160,17 @@ class SendError(RelayError):
         self.status_code = status_code
         self.retry_after = retry_after
         self.hung = hung
+        self.charged = charged
 
 
 class AddressRefused(SendError):
-    """The receiver resolves to an address that the policy forbids. ``rule`` names the rule."""
+    """The receiver resolves to an address that the policy forbids. ``rule`` names the rule.
+
+    Never charged: it is our own policy that refuses.
+    """
 
     def __init__(self, message: str, *, rule: str) -> None:
-        super().__init__(message, reason="address_refused", decision=Decision.RETRY)
+        super().__init__(message, reason="address_refused", decision=Decision.RETRY, charged=False)
         self.rule = rule
 
 
@@ -145,6 +180,14 @@ class RequestRefused(RelayError):
     def __init__(self, message: str, *, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class DestinationReadOnly(RequestRefused):
+    """The destination is defined in the configuration file, which alone changes it."""
+
+
+class DestinationExists(RequestRefused):
+    """There is a destination of that name already."""
 
 
 class IdempotencyConflict(RequestRefused):

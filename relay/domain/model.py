@@ -69,6 +69,13 @@ HEARD_BY_DEFAULT: Final = frozenset(
 """What a destination hears when nobody says otherwise: every end, and a stall."""
 
 
+SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""Seconds before each attempt, counted from the attempt before it (Standard Webhooks 1.0.0)."""
+
+RETRY_AFTER_MAX: Final = 3600.0
+"""A peer may ask for at most an hour: longer waits are the schedule's business."""
+
+
 class Format(StrEnum):
     """How a notification is written. One body per change, format and metadata."""
 
@@ -257,6 +264,27 @@ class Destination:
     prompt: bool = True
     source: Source = Source.CONFIGURATION
     owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationOptions:
+    """How a destination is told, beside where. No member is a secret.
+
+    ``statuses`` is what it hears, ``None`` what everybody does. ``schedule`` holds the seconds before
+    each attempt; its length is the budget. ``timeout`` (seconds) and ``concurrency`` (sends at once)
+    of ``None`` are the sender's own. ``rate`` is in deliveries per second, ``None`` without a limit.
+    ``age_max`` is the age in seconds at which a delivery is given up, ``None`` never.
+    ``retry_after_max`` caps what a peer may ask relay to wait, seconds.
+    """
+
+    statuses: frozenset[Change] | None = None
+    prompt: bool = True
+    schedule: tuple[float, ...] = SCHEDULE
+    timeout: float | None = None
+    concurrency: int | None = None
+    rate: float | None = None
+    age_max: float | None = None
+    retry_after_max: float = RETRY_AFTER_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import multiprocessing.context
@@ -24,7 +25,7 @@ from typing import Final
 import pebble
 
 from relay.domain import errors, model
-from relay.senders import apprise_jobs, base, verdicts
+from relay.senders import apprise_jobs, base, verdicts, words
 
 SEATS: Final = 8
 """Worker processes; each costs about 8 MB and is used by one send at a time."""
@@ -112,11 +113,7 @@ class ApprisePool:
             return answer.result()
         except (pebble.ProcessExpired, process.BrokenProcessPool):
             # The system ended the worker (memory), or its own alarm did, or all of them are gone.
-            raise errors.SendError(
-                f"{who}: the worker ended while sending",
-                reason="worker_died",
-                decision=errors.Decision.UNKNOWN,
-            ) from None
+            raise verdicts.fault(apprise_jobs.Fault.WORKER_DIED, who) from None
         finally:
             future.cancel()  # type: ignore[no-untyped-call]
 
@@ -223,11 +220,18 @@ class AppriseSender:
         """Send it once, cut to the channel, with mentions made harmless."""
         title, text = _message(outgoing.body)
         job = apprise_jobs.Job(url=self._url, title=title, text=text, limit=self._timeout)
-        report = await self._pool.send(job, who=self._name)
+        report = self._without_secrets(await self._pool.send(job, who=self._name))
         failure = verdicts.chat(report, who=self._name, now=self._now())
         if failure is not None:
             raise failure
         return base.Accepted(status_code=report.status_code)
+
+    def _without_secrets(self, report: apprise_jobs.Report) -> apprise_jobs.Report:
+        """A word that only repeats a part of the URL is not told."""
+        word = report.word
+        if word is None or word in words.KNOWN or word not in self._url.lower():
+            return report
+        return dataclasses.replace(report, word="withheld")
 
 
 def _message(body: bytes) -> tuple[str, str]:
@@ -237,7 +241,7 @@ def _message(body: bytes) -> tuple[str, str]:
 
 
 def _no_worker(who: str) -> errors.SendError:
-    return errors.SendError(f"{who}: no worker process was free to send it", reason="no_worker")
+    return verdicts.fault(apprise_jobs.Fault.NO_WORKER, who)
 
 
 def _start(pool: pebble.ProcessPool) -> None:

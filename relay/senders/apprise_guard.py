@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import smtplib
 import socket
 import ssl
@@ -26,15 +25,17 @@ import requests
 import urllib3.exceptions
 import urllib3.util.ssl_
 
-from relay.senders import apprise_jobs, network
+from relay.senders import apprise_jobs, faults, network, words
 
 ANSWER_BYTES_MAX: Final = 65536
 """Of an answer this much is read; the services' own answers are below 10 kB."""
 
+ASKED_MAX: Final = 7 * 86400
+"""Seconds that a body may ask to wait; more is nonsense."""
+
 ANSWERS_MAX: Final = 32
 """Answers noted per send: one per target of the URL, as a rule one."""
 
-_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DIALLING: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
@@ -64,11 +65,17 @@ class Notes:
     answers: list[Answer] = field(default_factory=list)
     fault: apprise_jobs.Fault | None = None
     smtp_code: int | None = None
+    smtp_step: apprise_jobs.Step | None = None
     rule: network.Rule | None = None
 
     def failed(self, fault: apprise_jobs.Fault) -> None:
         """Note a failure on the way."""
         self.fault = self.fault or fault
+
+    def refused(self, code: int, step: apprise_jobs.Step | None) -> None:
+        """Note the code of an SMTP server."""
+        if self.smtp_code is None:
+            self.smtp_code, self.smtp_step = code, step
 
     def deciding(self) -> Answer | None:
         """The first answer that was not a success, else the last one."""
@@ -192,21 +199,25 @@ def _answer(response: requests.Response, content: bytes) -> Answer:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        text = content[:65].decode("ascii", "replace").strip()
+        text = content[: words.WORD_LENGTH_MAX + 1].decode("ascii", "replace").strip()
         body = {"error": text} if response.status_code >= 400 else None
     members: dict[str, Any] = body if isinstance(body, dict) else {}
-    word = members.get("error")
-    # Only a body that says so itself makes an error of a 2xx answer.
-    failed = response.status_code >= 400 or members.get("ok") is False
     parameters = members.get("parameters")
     asked = (parameters if isinstance(parameters, dict) else members).get("retry_after")
     return Answer(
         status=response.status_code,
         retry_after=response.headers.get("Retry-After"),
         date=response.headers.get("Date"),
-        word=word if failed and isinstance(word, str) and _WORD.fullmatch(word) else None,
-        asked=asked if isinstance(asked, (int, float)) and not isinstance(asked, bool) else None,
+        word=words.said(members, status=response.status_code),
+        asked=_seconds(asked),
     )
+
+
+def _seconds(asked: object) -> float | None:
+    """A number that a body asks to wait for; ``None`` for what is no number of seconds to come."""
+    if not isinstance(asked, (int, float)) or isinstance(asked, bool):
+        return None
+    return float(min(asked, ASKED_MAX)) if asked > 0 else None  # NaN compares false
 
 
 def http_fault(error: BaseException) -> apprise_jobs.Fault:
@@ -216,6 +227,9 @@ def http_fault(error: BaseException) -> apprise_jobs.Fault:
     ``ConnectionError``), so what they wrap is looked at too.
     """
     causes = list(_causes(error))
+    ours = next((fault for cause in causes if (fault := faults.own(cause)) is not None), None)
+    if ours is not None:
+        return ours
 
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
@@ -253,10 +267,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 def _guard_smtp() -> None:
     """Note how the four steps of a mail end; before ``sendmail`` nothing can have been delivered."""
     for step in ("connect", "starttls", "login", "sendmail"):
-        setattr(smtplib.SMTP, step, _watched(getattr(smtplib.SMTP, step), sending=step == "sendmail"))
+        setattr(smtplib.SMTP, step, _watched(getattr(smtplib.SMTP, step), step))
 
 
-def _watched(step: Callable[..., Any], *, sending: bool) -> Callable[..., Any]:
+def _watched(step: Callable[..., Any], name: str) -> Callable[..., Any]:
+    sending = name == "sendmail"
+
     def watched(*args: Any, **kwargs: Any) -> Any:
         try:
             result = step(*args, **kwargs)
@@ -264,7 +280,10 @@ def _watched(step: Callable[..., Any], *, sending: bool) -> Callable[..., Any]:
             _note_smtp(error, sending=sending)
             raise
         if sending and result:
-            notes.smtp_code = notes.smtp_code or min(code for code, _ in result.values())
+            notes.refused(min(code for code, _ in result.values()), None)
+        elif name == "connect" and 400 <= result[0] < 600:
+            # Connecting gives back what it was greeted with; only its caller makes an error of that.
+            notes.refused(result[0], apprise_jobs.Step.GREETING)
         return result
 
     return watched
@@ -274,8 +293,12 @@ def _note_smtp(error: Exception, *, sending: bool) -> None:
     code: object = getattr(error, "smtp_code", None)
     if isinstance(error, smtplib.SMTPRecipientsRefused) and error.recipients:
         code = min(code for code, _ in error.recipients.values())
+    ours = faults.own(error)
     if isinstance(code, int) and 400 <= code < 600:
-        notes.smtp_code = notes.smtp_code or code
+        of_mail = isinstance(error, smtplib.SMTPDataError)
+        notes.refused(code, apprise_jobs.Step.MESSAGE if of_mail else None)
+    elif ours is not None:
+        notes.failed(ours)
     elif isinstance(error, ssl.SSLError):
         notes.failed(apprise_jobs.Fault.TLS_FAILED)
     elif isinstance(error, socket.gaierror):

@@ -32,18 +32,36 @@ class Job:
 
 
 class Fault(StrEnum):
-    """What went wrong on the way, where no answer says it."""
+    """What went wrong on the way, where no answer says it; webhooks know these too.
+
+    What each means: ``verdicts.FAULTS``.
+    """
 
     DNS_FAILED = "dns_failed"
+    DNS_UNAVAILABLE = "dns_unavailable"
+    """Nobody could be asked for the address, or nobody answered in time."""
+    NO_ROUTE = "no_route"
+    NO_RESOURCES = "no_resources"
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
     PROXY_FAILED = "proxy_failed"
+    BAD_ANSWER = "bad_answer"
     CONNECTION_LOST = "connection_lost"
     TIMEOUT = "timeout"
     """The peer took the request and did not answer in time."""
     CRASHED = "crashed"
     """The service's code in Apprise failed."""
+    NO_WORKER = "no_worker"
+    WORKER_DIED = "worker_died"
+
+
+class Step(StrEnum):
+    """Which step of a mail was refused, where that changes what the refusal is about."""
+
+    GREETING = "greeting"
+    MESSAGE = "message"
+    """The mail itself: its sender and recipients had been taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +70,15 @@ class Report:
 
     ``accepted`` is Apprise's own opinion. ``status_code``, ``retry_after``, ``date`` and ``word`` are
     of the HTTP answer that decided: headers as they were sent, ``word`` the service's own short name
-    of its error. ``smtp_code`` is that of the refusal, ``rule`` the address rule that hit, ``problem``
-    says why the URL cannot be used at all. ``None`` means that there was no such thing.
+    of its error. ``smtp_code`` is that of the refusal, ``smtp_step`` what it refused. ``rule`` is the
+    address rule that hit, ``problem`` says why the URL cannot be used at all. ``None`` means that there
+    was no such thing.
     """
 
     accepted: bool
     status_code: int | None = None
     smtp_code: int | None = None
+    smtp_step: Step | None = None
     retry_after: str | None = None
     date: str | None = None
     word: str | None = None

@@ -95,13 +95,16 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
     answer = notes.deciding()
     if answer is None:
         return apprise_jobs.Report(
-            accepted=accepted, smtp_code=notes.smtp_code, fault=notes.fault, rule=notes.rule
+            accepted=accepted,
+            smtp_code=notes.smtp_code,
+            smtp_step=notes.smtp_step,
+            fault=notes.fault,
+            rule=notes.rule,
         )
     return apprise_jobs.Report(
         accepted=accepted,
         status_code=answer.status,
-        smtp_code=notes.smtp_code,
-        retry_after=answer.retry_after if answer.asked is None else str(answer.asked),
+        retry_after=answer.retry_after if answer.asked is None else f"{answer.asked:.3f}",
         date=answer.date,
         word=answer.word,
         fault=notes.fault,

@@ -37,10 +37,14 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The peer took it. ``status_code`` is HTTP's or SMTP's, or ``None`` where there is none."""
+    """The peer took it. ``status_code`` is HTTP's or SMTP's, or ``None`` where there is none.
+
+    ``disable`` says that it wants no more: it is to be disabled, although this message was delivered.
+    """
 
     status_code: int | None = None
     detail: str | None = None
+    disable: bool = False
 
 
 class Sender(Protocol):

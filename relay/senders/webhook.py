@@ -9,15 +9,17 @@ of a private peer's is kept.
 from __future__ import annotations
 
 import asyncio
+import collections
 import re
 import socket
 import ssl
 import time
 import types
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import aiohttp.abc
@@ -25,7 +27,11 @@ import yarl
 
 import relay
 from relay.domain import errors, model
-from relay.senders import base, network, signing, verdicts
+from relay.senders import apprise_jobs, base, faults, network, signing, verdicts
+from relay.senders import headers as own_headers
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
 TIMEOUT: Final = 15.0
 """Seconds until the status line, connecting included (Standard Webhooks advises 15–30 s)."""
@@ -43,6 +49,9 @@ CONCURRENCY: Final = 8
 
 CONNECTIONS_PER_HOST_MAX: Final = 32
 """Connections to one host, however many destinations live there."""
+
+PROXY_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
+"""What proxies answer to CONNECT when the peer cannot be reached; anything else is their own refusal."""
 
 CAPACITY: Final = base.Capacity(name="webhook", seats=256, seats_hanging=128)
 
@@ -66,12 +75,18 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         self._policy = policy
         self._public = network.AddressPolicy()
         self._private: set[str] = set()
+        self._resolving: collections.Counter[str] = collections.Counter()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[aiohttp.abc.ResolveResult]:
         """As aiohttp asks for it. Raises ``errors.AddressRefused``."""
-        results = await self._inner.resolve(host, port, family)
+        self._resolving[host] += 1
+        try:
+            results = await self._inner.resolve(host, port, family)
+        finally:
+            self._resolving[host] -= 1
+            self._resolving += collections.Counter()  # drops what is at zero
         addresses = [result["host"] for result in results]
         rule = self._policy.refusal_of_any(addresses)
         if rule is not None:
@@ -81,6 +96,10 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         else:
             self._private.add(host)
         return results
+
+    def resolving(self, host: str) -> bool:
+        """Whether the address of ``host`` is being asked for right now."""
+        return host in self._resolving
 
     def private(self, host: str) -> bool:
         """Whether ``host`` is an address, or was last resolved to one, that is not public."""
@@ -148,7 +167,11 @@ class WebhookClient:
 
 
 class WebhookSender:
-    """Tells one webhook. ``keys`` are the signing keys, newest first; ``url`` is a checked http(s) URL."""
+    """Tells one webhook.
+
+    ``keys`` are those of ``v1``, newest first, ``signing_key`` is that of ``v1a``; ``url`` is a checked
+    http(s) URL, ``headers`` are checked ones (``headers.parse``) that go along with every request.
+    """
 
     def __init__(
         self,
@@ -157,6 +180,8 @@ class WebhookSender:
         url: yarl.URL,
         keys: Sequence[bytes],
         client: WebhookClient,
+        signing_key: ed25519.Ed25519PrivateKey | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         timeout: float = TIMEOUT,
         concurrency: int = CONCURRENCY,
         now: Callable[[], float] = time.time,
@@ -164,11 +189,13 @@ class WebhookSender:
         self._name = name
         self._url = url
         self._keys = tuple(keys)
+        self._signing_key = signing_key
+        self._own_headers = dict(headers)
         self._client = client
         self._timeout = timeout
         self._concurrency = concurrency
         self._now = now
-        self._hidden = _secrets_in(url)
+        self._hidden = _longest_first(*_secrets_in(url), *own_headers.secrets_in(headers))
 
     @property
     def name(self) -> str:
@@ -222,13 +249,18 @@ class WebhookSender:
 
     def _headers(self, outgoing: base.Outgoing) -> dict[str, str]:
         timestamp = int(self._now())
+        signature = signing.sign(self._keys, outgoing.delivery_id, timestamp, outgoing.body)
+        if self._signing_key is not None:
+            entry = signing.sign_asymmetric(self._signing_key, outgoing.delivery_id, timestamp, outgoing.body)
+            signature = f"{signature} {entry}".lstrip()
         return {
+            **self._own_headers,
             "content-type": "application/json",
             "user-agent": f"relay/{relay.__version__}",
             "accept-encoding": "identity",
             "webhook-id": outgoing.delivery_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signing.sign(self._keys, outgoing.delivery_id, timestamp, outgoing.body),
+            "webhook-signature": signature,
         }
 
     async def _post(
@@ -277,39 +309,52 @@ class WebhookSender:
 
     def _judge(self, response: aiohttp.ClientResponse, excerpt: str | None) -> base.Accepted:
         headers = response.headers
+        order = verdicts.control(headers.get("webhook-delivery"))
         wait = verdicts.retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=self._now())
         failure = verdicts.webhook(
             response.status,
             who=self._name,
+            order=order,
             location=headers.get("Location"),
             retry_after=wait,
             excerpt=excerpt,
         )
         if failure is not None:
             raise failure
-        return base.Accepted(status_code=response.status, detail=excerpt)
+        disable = order is not None and verdicts.disables(response.status, order)
+        return base.Accepted(status_code=response.status, detail=excerpt, disable=disable)
 
     def _failure(self, error: Exception, progress: _Progress) -> errors.SendError:
         """The decision for a request that got no answer. Exceptions of aiohttp may show the URL."""
-        who, retry = self._name, errors.Decision.RETRY
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            # The proxy works, and says that the peer does not.
+            failure = verdicts.fault(apprise_jobs.Fault.PROXY_FAILED, self._name)
+            failure.charged = error.status in PROXY_GATEWAY_STATUSES
+            return failure
+        return verdicts.fault(self._fault(error, progress), self._name)
+
+    def _fault(self, error: Exception, progress: _Progress) -> apprise_jobs.Fault:
+        fault = apprise_jobs.Fault
         if isinstance(error, TimeoutError):
-            decision = errors.Decision.UNKNOWN if progress.sent else retry
-            return errors.SendError(
-                f"{who}: no answer within {self._timeout:g} s", reason="timeout", decision=decision, hung=True
-            )
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return errors.SendError(f"{who}: its name cannot be resolved", reason="dns_failed")
+            if progress.sent:
+                return fault.TIMEOUT
+            unresolved = self._client.resolver.resolving(self._url.host or "")
+            return fault.DNS_UNAVAILABLE if unresolved else fault.CONNECT_TIMEOUT
         if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-            return errors.SendError(
-                f"{who}: its TLS certificate or handshake is not acceptable", reason="tls_failed"
-            )
-        if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-            return errors.SendError(f"{who}: network.proxy does not connect to it", reason="proxy_failed")
+            return fault.TLS_FAILED
+        ours = faults.own(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
+        if ours is not None:
+            return ours
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            # With a proxy, its name is the only one that is resolved here.
+            return fault.DNS_FAILED if self._client.proxy is None else fault.PROXY_FAILED
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            return fault.PROXY_FAILED
         if isinstance(error, aiohttp.ClientConnectorError):
-            return errors.SendError(f"{who}: it does not take connections", reason="connect_failed")
+            return fault.CONNECT_FAILED
         if isinstance(error, (aiohttp.ClientResponseError, ValueError)):
-            return errors.SendError(f"{who}: its answer is not HTTP", reason="bad_answer")
-        return errors.SendError(f"{who}: the connection broke off", reason="connection_lost")
+            return fault.BAD_ANSWER
+        return fault.CONNECTION_LOST
 
 
 def parse_url(text: str) -> yarl.URL:
@@ -333,10 +378,14 @@ def parse_url(text: str) -> yarl.URL:
 
 
 def _secrets_in(url: yarl.URL) -> tuple[str, ...]:
-    """Parts of the URL that a peer might echo: longest first."""
+    """Parts of the URL that a peer might echo."""
     parts = {url.raw_path_qs, url.path_qs, url.raw_query_string, url.query_string, url.password or ""}
     parts.update(urllib.parse.unquote(part) for part in re.split(r"[/?&=]", url.raw_path_qs))
-    return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))
+    return tuple(part for part in parts if len(part) >= 8)
+
+
+def _longest_first(*secrets: str) -> tuple[str, ...]:
+    return tuple(sorted(set(secrets), key=len, reverse=True))
 
 
 def _tracing() -> aiohttp.TraceConfig:

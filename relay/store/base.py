@@ -6,21 +6,27 @@ Callers never see ``BEGIN``. Every writer of a task goes through ``record``: it 
 
 All methods raise ``errors.StoreUnavailable`` when the database cannot do it, and
 ``errors.StoreRejected`` when it refuses a value; nothing is then written. Where one of many may be
-bad the answer holds the error instead. Times are epoch seconds.
+bad the answer holds the error instead. Times are epoch seconds. Destinations have their part of it
+in ``destinations.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from relay.domain import errors, model
+from relay.store import destinations
 
 Row = TypeVar("Row")
 
 Position = tuple[float, str]
 """Where a row stands in a list: (``created_at``, ``id``). Lists are read from the greatest down."""
+
+
+NEWER_TOLD: Final = "newer_told"
+"""Why a delivery is superseded: what came after it in its task is told instead."""
 
 
 class Resolution(NamedTuple):
@@ -42,7 +48,9 @@ class TaskWrite:
     ``expected_version`` is the version it was made from, ``None`` for a task that is new.
     ``events`` are added unless their key is known. ``register`` adds or replaces the registration
     of its key, ``unregister`` removes the one of that key id. ``deliveries`` are added unless
-    their id is known. ``resolve`` marks its submission succeeded.
+    their id is known. ``resolve`` marks its submission succeeded. ``supersede`` says that the task
+    has ended: what is pending or held of its earlier changes (queued, processing, stalled) is
+    superseded, reason ``newer_told``.
     """
 
     task: model.Task
@@ -52,6 +60,7 @@ class TaskWrite:
     unregister: str | None = None
     deliveries: Sequence[model.NewDelivery] = ()
     resolve: Resolution | None = None
+    supersede: bool = False
     recorded_at: float
 
 
@@ -87,10 +96,12 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Up to ``limit`` due deliveries of ``destination``."""
+    """Due deliveries of ``destination``: up to ``fresh`` that were never attempted, then up to ``limit``
+    others of any kind."""
 
     destination: str
     limit: int
+    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,12 @@ class AttemptWrite:
 
     ``fence`` is the claim's. A delivered outcome is recorded even when the lease was lost; any
     other outcome is not. ``next_attempt_at`` is set exactly when ``state`` is pending.
+
+    ``reason`` is the attempt's and the delivery's, unless ``delivery_reason`` says otherwise of the latter.
+
+    What it did to its destination is stored with it: ``health`` unless a newer one is stored,
+    ``notices`` unless their id is known. ``hold`` makes all that is pending for the destination held for
+    that reason; it needs ``health``, and does nothing if a newer one is stored.
     """
 
     delivery_id: str
@@ -111,6 +128,10 @@ class AttemptWrite:
     reason: str | None
     status_code: int | None
     detail: str | None
+    delivery_reason: str | None = None
+    health: model.Health | None = None
+    notices: Sequence[model.NewDelivery] = ()
+    hold: model.HoldReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +296,7 @@ class Deliveries(Protocol):
     async def claim(
         self, requests: Sequence[ClaimRequest], *, now: float, leased_until: float
     ) -> list[model.Claim]:
-        """Lease due deliveries, oldest due first, and give each a new fence."""
+        """Lease due deliveries and give each a new fence. Of each kind the oldest due come first."""
         ...
 
     async def record_attempts(
@@ -289,6 +310,10 @@ class Deliveries(Protocol):
 
     async def release(self, leases: Sequence[tuple[str, int]], *, now: float) -> None:
         """Give back (delivery id, fence) leases that were not used: pending and due again, uncounted."""
+        ...
+
+    async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
+        """End (delivery id, fence) leases that were not used: dead for that reason, with no attempt."""
         ...
 
     async def void_leases(self, *, now: float) -> int:
@@ -307,10 +332,12 @@ class Deliveries(Protocol):
         """Per destination with pending deliveries, the earliest ``next_attempt_at``."""
         ...
 
-    async def hold_unconfigured(self, configured: Collection[str], *, now: float) -> tuple[int, int]:
-        """Hold pending deliveries of destinations not in ``configured`` (reason
-        ``destination_missing``), and make those held for that reason whose destination is back
-        pending and due. Returns how many were (held, released)."""
+    async def hold_unconfigured(
+        self, configured: Collection[str], *, now: float, rate: float | None = None
+    ) -> tuple[int, int]:
+        """Hold pending deliveries of destinations not in ``configured`` (reason ``destination_missing``),
+        and make those held for that reason whose destination is back pending, oldest first: due at
+        once, or ``rate`` per second of each destination. Returns how many were (held, released)."""
         ...
 
     async def redeliver(self, delivery_id: str, *, now: float) -> model.Delivery | None:
@@ -405,7 +432,7 @@ class Submissions(Protocol):
         ...
 
 
-class Store(Tasks, Deliveries, Keys, Submissions, Protocol):
+class Store(Tasks, Deliveries, destinations.Destinations, Keys, Submissions, Protocol):
     """Everything, on one database."""
 
     async def check(self) -> None:

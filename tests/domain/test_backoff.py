@@ -22,6 +22,7 @@ def decide(
     schedule: tuple[float, ...] = SHORT,
     limit_unknowns: bool = False,
     rng: random.Random | None = None,
+    retry_after_max: float = backoff.RETRY_AFTER_MAX,
     **counts: int,
 ) -> backoff.Verdict:
     return backoff.after_failure(
@@ -31,6 +32,7 @@ def decide(
         limit_unknowns=limit_unknowns,
         now=NOW,
         rng=rng or making.Lowest(),
+        retry_after_max=retry_after_max,
     )
 
 
@@ -75,6 +77,24 @@ def test_a_permanent_failure_is_dead_whatever_is_left() -> None:
     assert verdict == backoff.Verdict(
         state=model.DeliveryState.DEAD, outcome=model.Outcome.DEAD, reason="server_error"
     )
+
+
+@pytest.mark.parametrize("made", [0, 2, 7])
+def test_a_destination_that_is_gone_is_disabled_and_the_delivery_held_whatever_is_left(made: int) -> None:
+    failure = making.failure(errors.Decision.DISABLE, retry_after=30.0)
+    assert decide(failure, attempts_made=made) == backoff.Verdict(
+        state=model.DeliveryState.HELD, outcome=model.Outcome.DISABLE, reason="server_error", disable=True
+    )
+
+
+@pytest.mark.parametrize("decision", list(errors.Decision))
+def test_nothing_else_disables(decision: errors.Decision) -> None:
+    assert decide(making.failure(decision)).disable is (decision is errors.Decision.DISABLE)
+
+
+def test_what_we_did_ourselves_is_not_charged() -> None:
+    assert making.failure().charged
+    assert not errors.AddressRefused("no", rule="loopback").charged
 
 
 @pytest.mark.parametrize(
@@ -132,6 +152,15 @@ def test_unknown_outcomes_end_with_the_schedule_too() -> None:
 def test_a_peer_s_wish_is_a_floor_up_to_an_hour(scheduled: float, asked: float | None, wait: float) -> None:
     assert backoff.delay(scheduled, asked, rng=making.Lowest()) == wait
     assert backoff.delay(scheduled, asked, rng=making.Highest()) == pytest.approx(wait * 1.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "wait"),
+    [(50.0, 60.0, 50.0), (7200.0, 60.0, 60.0), (7200.0, 86_400.0, 7200.0), (math.inf, 60.0, 60.0)],
+)
+def test_how_much_a_peer_may_ask_for_is_a_setting(asked: float, most: float, wait: float) -> None:
+    verdict = decide(making.failure(retry_after=asked), retry_after_max=most)
+    assert verdict.next_attempt_at == NOW + wait
 
 
 def test_the_peer_s_wish_reaches_the_next_attempt() -> None:

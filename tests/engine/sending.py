@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.domain import errors, ids, model, routing
-from relay.engine import batcher, dispatcher, janitor, outbox, recording, supervisor
+from relay.domain import errors, health, ids, model, routing
+from relay.engine import batcher, dispatcher, janitor, lanes, outbox, recording, supervisor
 from relay.senders import base
 from relay.store import base as store_base
 from relay.store import opening
@@ -23,6 +23,8 @@ from relay.store.sql import SqlStore
 from tests import harness
 
 UPSTREAM = "mindvideo"
+POLICY = health.Policy(window=1000.0, changes_min=3)
+RESUME_RATE = 100.0
 CAPACITY = base.Capacity(name="test", seats=4, seats_hanging=2)
 
 
@@ -35,6 +37,7 @@ class Peer:
     concurrency: int = 2
     time_limit: float = 5.0
     format: model.Format = model.Format.WEBHOOK
+    options: model.DestinationOptions | None = None
     address: str = "test://"
     answers: list[Exception] = field(default_factory=list)
     detail: str | None = None
@@ -157,15 +160,15 @@ class Bench:
             while self.supervisor.jobs_running:
                 await asyncio.sleep(0.005)
 
-    def taken(self) -> dict[str, tuple[int, int, int]]:
-        """Per lane: sends in flight, shared seats taken, of them by lanes that hang."""
-        lanes = self.dispatcher._lanes
+    def taken(self) -> dict[str, tuple[int, int, int, int]]:
+        """Per lane: sends in flight, shared seats taken, of them by lanes that hang, and by retries."""
         return {
-            name: (lane.in_flight, lane.seats.taken, lane.seats.taken_hanging) for name, lane in lanes.items()
+            lane.name: (lane.in_flight, lane.seats.taken, lane.seats.taken_hanging, lane.seats.taken_retries)
+            for lane in self.dispatcher._lanes
         }
 
     def assert_no_seat_is_taken(self) -> None:
-        assert set(self.taken().values()) == {(0, 0, 0)}
+        assert set(self.taken().values()) == {(0, 0, 0, 0)}
 
 
 @contextlib.asynccontextmanager
@@ -182,8 +185,16 @@ async def running(
     attempts = batcher.Batcher("attempt writes", store.record_attempts)
     sender = dispatcher.Dispatcher(
         store=store,
-        senders=peers,
-        schedules=dict.fromkeys(peers, schedule),
+        destinations=[
+            lanes.Definition(
+                sender=peer,
+                options=peer.options or model.DestinationOptions(schedule=tuple(schedule)),
+                health=model.Health(destination=name),
+            )
+            for name, peer in peers.items()
+        ],
+        policy=POLICY,
+        resume_rate=RESUME_RATE,
         box=box,
         supervisor=watcher,
         recorder=attempts,
@@ -193,7 +204,7 @@ async def running(
     )
     recorder = recording.Recorder(store=store, writes=tasks, dispatcher=sender, box=box, clock=clock)
     days = janitor.Days(tasks=90, events=30, attempts=30)
-    caretaker = janitor.Janitor(store=store, days=days, clock=clock, chores=[])
+    caretaker = janitor.Janitor(store=store, days=days, dispatcher=sender, clock=clock, chores=[])
     for loop in (tasks, attempts, sender, caretaker):
         watcher.start(loop)
     try:

@@ -243,7 +243,7 @@ async def test_a_test_send_waits_for_its_attempt_and_leaves_nothing_behind(tmp_p
         assert hanging.state in (model.DeliveryState.SENDING, model.DeliveryState.PENDING)
         with pytest.raises(KeyError):
             await bench.dispatcher.test("b", wait=1)
-        assert not bench.dispatcher._waiters
+        assert not bench.dispatcher._trials._attempted
 
 
 async def test_a_drain_releases_what_it_cuts_uncounted(tmp_path: Path) -> None:

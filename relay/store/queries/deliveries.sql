@@ -15,7 +15,7 @@ ON CONFLICT (id) DO NOTHING;
 -- Add deliveries whose id is not stored yet; answers those that were added.
 INSERT INTO deliveries (
     id, task, destination, type, notification, state, fence, leased_until,
-    attempts_made, attempts_base, unknowns_made, next_attempt_at, created_at
+    attempts_made, attempts_base, unknowns_made, next_attempt_at, reason, created_at
 )
 SELECT
     r.value->>'id', r.value->>'task', r.value->>'destination', r.value->>'type', r.value->>'notification',
@@ -23,11 +23,20 @@ SELECT
     CAST(r.value->>'leased_until' AS DOUBLE PRECISION),
     0, 0, 0,
     CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
+    r.value->>'reason',
     CAST(r.value->>'created_at' AS DOUBLE PRECISION)
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE TRUE
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
+
+-- name: supersede_deliveries
+-- What is not told yet of the earlier changes of tasks that have ended.
+UPDATE deliveries
+SET state = 'superseded', next_attempt_at = NULL, reason = CAST(:reason AS TEXT)
+WHERE task IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
+    AND state IN ('pending', 'held')
+    AND type IN ('task.queued', 'task.processing', 'task.stalled');
 
 -- name: select_due
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
@@ -37,6 +46,23 @@ SELECT
 FROM (
     SELECT * FROM deliveries
     WHERE state = 'pending'
+        AND destination = CAST(:destination AS TEXT)
+        AND next_attempt_at <= CAST(:now AS DOUBLE PRECISION)
+    ORDER BY next_attempt_at, id
+    LIMIT CAST(:limit AS BIGINT)
+) AS d
+JOIN notifications AS n ON n.id = d.notification
+ORDER BY d.next_attempt_at, d.id;
+
+-- name: select_due_fresh
+-- The same of what was never attempted.
+SELECT
+    d.id, d.destination, d.type, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
+    d.created_at
+FROM (
+    SELECT * FROM deliveries
+    WHERE state = 'pending'
+        AND attempts_made = 0
         AND destination = CAST(:destination AS TEXT)
         AND next_attempt_at <= CAST(:now AS DOUBLE PRECISION)
     ORDER BY next_attempt_at, id
@@ -89,6 +115,15 @@ FROM json_each(CAST(:rows AS TEXT)) AS r;
 -- Give back leases that were not used.
 UPDATE deliveries AS d
 SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE d.id = r.value->>'id'
+    AND d.state = 'sending'
+    AND d.fence = CAST(r.value->>'fence' AS BIGINT);
+
+-- name: give_up_leases
+-- End leases that were not used.
+UPDATE deliveries AS d
+SET state = 'dead', leased_until = NULL, reason = CAST(:reason AS TEXT)
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE d.id = r.value->>'id'
     AND d.state = 'sending'
@@ -153,13 +188,21 @@ WHERE state = 'pending'
 RETURNING id;
 
 -- name: unhold_deliveries
--- Owe again what was held for that reason and whose destination is back.
+-- Owe again what was held for that reason and whose destination is back, :pause seconds apart.
 UPDATE deliveries
-SET state = 'pending', next_attempt_at = CAST(:now AS DOUBLE PRECISION), reason = NULL
-WHERE state = 'held'
-    AND state NOT IN ('delivered', 'superseded')
-    AND reason = CAST(:reason AS TEXT)
-    AND destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+SET
+    state = 'pending',
+    next_attempt_at = CAST(:now AS DOUBLE PRECISION) + o.place * CAST(:pause AS DOUBLE PRECISION),
+    reason = NULL
+FROM (
+    SELECT id, ROW_NUMBER() OVER (PARTITION BY destination ORDER BY created_at, id) - 1 AS place
+    FROM deliveries
+    WHERE state = 'held'
+        AND state NOT IN ('delivered', 'superseded')
+        AND reason = CAST(:reason AS TEXT)
+        AND destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
+) AS o
+WHERE deliveries.id = o.id
 RETURNING id;
 
 -- name: redeliver

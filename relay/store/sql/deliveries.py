@@ -6,17 +6,15 @@ so an outcome under an old one is recognised. A success is recorded under any fe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from relay.domain import errors, model
 from relay.store import base
-from relay.store.sql import batches, database, outbox, rows, walking
+from relay.store.sql import batches, database, destinations, outbox, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
-
-DESTINATION_MISSING: Final = "destination_missing"
-"""Why a delivery is held whose destination is not configured."""
 
 _ENDED: Final = frozenset({model.DeliveryState.DELIVERED, model.DeliveryState.SUPERSEDED})
 """States that most rows end in; the others have an index of their own."""
@@ -36,13 +34,16 @@ class Deliveries(Part):
         self, requests: Sequence[base.ClaimRequest], *, now: float, leased_until: float
     ) -> list[model.Claim]:
         """See ``base.Deliveries.claim``."""
-        limits: dict[str, int] = {}
+        wanted: dict[str, base.ClaimRequest] = {}
         for request in requests:
-            limits[request.destination] = limits.get(request.destination, 0) + request.limit
-        if not limits:
+            known = wanted.setdefault(request.destination, request)
+            if known is not request:
+                limit, fresh = known.limit + request.limit, known.fresh + request.fresh
+                wanted[request.destination] = dataclasses.replace(known, limit=limit, fresh=fresh)
+        if not wanted:
             return []
         return await self._database.transact(
-            lambda transaction: _claim(transaction, limits, now=now, leased_until=leased_until)
+            lambda transaction: _claim(transaction, wanted.values(), now=now, leased_until=leased_until)
         )
 
     async def record_attempts(
@@ -58,6 +59,12 @@ class Deliveries(Part):
         if leases:
             given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
             await self._write(QUERIES["release_leases"], {**given, "now": now})
+
+    async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
+        """See ``base.Deliveries.give_up``."""
+        if leases:
+            given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
+            await self._write(QUERIES["give_up_leases"], {**given, "reason": reason})
 
     async def void_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.void_leases``."""
@@ -75,12 +82,15 @@ class Deliveries(Part):
         """See ``base.Deliveries.due``."""
         return {row[0]: row[1] for row in await self._database.read(QUERIES["select_due_destinations"], {})}
 
-    async def hold_unconfigured(self, configured: Collection[str], *, now: float) -> tuple[int, int]:
+    async def hold_unconfigured(
+        self, configured: Collection[str], *, now: float, rate: float | None = None
+    ) -> tuple[int, int]:
         """See ``base.Deliveries.hold_unconfigured``."""
         parameters = {
             **batches.rows({"name": name} for name in sorted(configured)),
-            "reason": DESTINATION_MISSING,
+            "reason": model.HoldReason.DESTINATION_MISSING,
             "now": now,
+            "pause": 0.0 if rate is None else 1.0 / rate,
         }
 
         async def work(transaction: database.Transaction) -> tuple[int, int]:
@@ -153,12 +163,27 @@ def _index(where: base.DeliveryFilter) -> tuple[str, str | None]:
 
 
 async def _claim(
-    transaction: database.Transaction, limits: Mapping[str, int], *, now: float, leased_until: float
+    transaction: database.Transaction,
+    requests: Iterable[base.ClaimRequest],
+    *,
+    now: float,
+    leased_until: float,
 ) -> list[model.Claim]:
     claims: list[model.Claim] = []
-    for destination, limit in limits.items():
-        parameters = {"destination": destination, "now": now, "limit": limit}
-        claims += map(rows.claim, await transaction.fetch(QUERIES["select_due"], parameters))
+    for request in requests:
+        parameters = {"destination": request.destination, "now": now}
+        found: dict[str, model.Claim] = {}
+        if request.fresh:
+            limited = {**parameters, "limit": request.fresh}
+            for row in await transaction.fetch(QUERIES["select_due_fresh"], limited):
+                found[row[0]] = rows.claim(row)
+        if request.limit:
+            # Those that were found already may be among the oldest.
+            limit = request.limit + len(found)
+            for row in await transaction.fetch(QUERIES["select_due"], {**parameters, "limit": limit}):
+                if row[0] not in found and len(found) < limit:
+                    found[row[0]] = rows.claim(row)
+        claims += found.values()
     if claims:
         claimed = batches.rows({"id": claim.delivery_id, "fence": claim.fence} for claim in claims)
         await transaction.fetch(QUERIES["claim_deliveries"], {**claimed, "leased_until": leased_until})
@@ -190,4 +215,8 @@ async def _record_attempts(
     ]
     if kept:
         await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
+    # Also of those that lost their lease: what the peer said of itself is true all the same.
+    await destinations.follow(
+        transaction, [attempt for attempt in attempts if attempt.health is not None or attempt.notices]
+    )
     return numbers

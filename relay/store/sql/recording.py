@@ -25,6 +25,7 @@ async def store(
         await _store_registrations(transaction, winners)
         deliveries = [delivery for write in winners for delivery in write.deliveries]
         added = await outbox.insert(transaction, deliveries)
+        await _supersede(transaction, winners)
         await _resolve_submissions(transaction, winners)
     return [_recorded(write, added) if write.task.id in won else None for write in writes]
 
@@ -77,6 +78,13 @@ async def _store_registrations(transaction: database.Transaction, winners: Seque
     ]
     if kept:
         await transaction.fetch(QUERIES["upsert_registrations"], batches.rows(kept))
+
+
+async def _supersede(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:
+    ended = [{"id": write.task.id} for write in winners if write.supersede]
+    if ended:
+        parameters = {**batches.rows(ended), "reason": base.NEWER_TOLD}
+        await transaction.fetch(QUERIES["supersede_deliveries"], parameters)
 
 
 async def _resolve_submissions(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:

@@ -263,18 +263,22 @@ def notification_row(notification: model.Notification) -> dict[str, object]:
 
 
 def delivery_row(delivery: model.NewDelivery) -> dict[str, object]:
-    """A new delivery: due at once, or leased to the caller with fence 1."""
+    """A new delivery: due at once, or leased to the caller with fence 1, or held."""
     leased = delivery.leased_until is not None
+    state = model.DeliveryState.SENDING if leased else model.DeliveryState.PENDING
+    if delivery.held is not None:
+        state = model.DeliveryState.HELD
     return {
         "id": delivery.id,
         "task": delivery.task,
         "destination": delivery.destination,
         "type": delivery.type,
         "notification": delivery.notification.id,
-        "state": model.DeliveryState.SENDING if leased else model.DeliveryState.PENDING,
+        "state": state,
         "fence": 1 if leased else 0,
         "leased_until": delivery.leased_until,
-        "next_attempt_at": None if leased else delivery.created_at,
+        "next_attempt_at": delivery.created_at if state is model.DeliveryState.PENDING else None,
+        "reason": delivery.held,
         "created_at": delivery.created_at,
     }
 
@@ -324,7 +328,7 @@ def outcome_row(attempt: base.AttemptWrite) -> dict[str, object]:
         "state": attempt.state,
         "unknowns": 1 if attempt.outcome is model.Outcome.UNKNOWN else 0,
         "next_attempt_at": attempt.next_attempt_at,
-        "reason": attempt.reason,
+        "reason": attempt.delivery_reason or attempt.reason,
         "ended_at": attempt.started_at + attempt.duration_ms / 1000.0 if delivered else None,
     }
 

@@ -1,0 +1,1 @@
+-- Nothing: the number is taken so that the next ones follow without a gap.
