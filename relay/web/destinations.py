@@ -13,7 +13,7 @@ from aiohttp import web
 
 from relay.domain import model
 from relay.engine import destinations as registry
-from relay.store import base as store_base
+from relay.store import destinations as stored
 from relay.web import audit, deliveries, endpoints, problems, reading
 from relay.web.schemas import common
 from relay.web.schemas import deliveries as delivery_schemas
@@ -83,7 +83,7 @@ async def resume(call: endpoints.Call, *, name: str, body: schemas.Resumption) -
     budget of attempts.
     """
     _visible(call, name)
-    known, resumed = await call.services.destinations.resume(name, store_base.Which(body.which))
+    known, resumed = await call.services.destinations.resume(name, stored.Which(body.which))
     audit.note(call, "destination.resumed", name, which=body.which)
     return endpoints.answer(schemas.Resumed(**_members(known), **resumed._asdict()))
 

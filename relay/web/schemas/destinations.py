@@ -5,16 +5,30 @@ What is secret comes in and never goes out, but for the secret that relay itself
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+import pydantic
 from pydantic import Field
 
+from relay.domain import ids
 from relay.domain import model as domain
 from relay.web.schemas import common, registrations
 
-OVERLAP_DEFAULT = 86_400.0
+OVERLAP_DEFAULT: Final = 86_400.0
 """Seconds for which the secret before still signs: a day to bring the new one to the receiver."""
 
+
+def _name(text: str) -> str:
+    if not ids.is_name(text):
+        raise ValueError("a name looks like [a-z][a-z0-9_]{0,62}")
+    return text
+
+
+Name = Annotated[
+    str,
+    pydantic.AfterValidator(_name),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}$"}),
+]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False, strict=False)]
 Delay = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False, strict=False)]
@@ -47,7 +61,7 @@ class NewDestination(DestinationOptions):
     ``signing_key`` gets a secret made for it, which the answer shows this once.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    name: Name
     url: Text
     secret: Text | None = None
     signing_key: Text | None = None
