@@ -120,7 +120,8 @@ class Known:
 class Entry:
     """A destination as it may be shown: no URL and no secret.
 
-    ``address`` is scheme and host, ``headers`` the names of headers of its own. ``public_key`` is the
+    ``address`` is scheme and host, ``headers`` the names of headers of its own, ``signatures`` the schemes
+    that it is signed with (``v1``, ``v1a``). ``public_key`` is the
     ``whpk_…`` of one that is signed with ``v1a``. ``secrets_until`` are the ends of those secrets that
     sign only for a while. ``problem`` says why nothing can be sent to it, ``None`` where it can.
     """
@@ -134,6 +135,7 @@ class Entry:
     time_limit: float
     options: model.DestinationOptions
     headers: tuple[str, ...]
+    signatures: tuple[str, ...]
     public_key: str | None
     secrets_until: tuple[float, ...]
     health: model.Health
@@ -194,6 +196,7 @@ def entry(known: Known, health: model.Health) -> Entry:
         time_limit=0.0 if opened is None else opened.sender.time_limit,
         options=known.options,
         headers=tuple(known.spec.headers),
+        signatures=_signatures(known.spec),
         public_key=None if opened is None else opened.public_key,
         secrets_until=tuple(one.until for one in secrets if one.until is not None),
         health=health,
@@ -201,6 +204,11 @@ def entry(known: Known, health: model.Health) -> Entry:
         created_at=known.created_at,
         changed_at=known.changed_at,
     )
+
+
+def _signatures(spec: base.DestinationSpec) -> tuple[str, ...]:
+    schemes = {"v1": bool(spec.secrets), "v1a": spec.signing_key is not None}
+    return tuple(name for name, used in schemes.items() if used)
 
 
 def routed(known: Known, opened: base.Opened) -> model.Destination:
