@@ -76,17 +76,16 @@ async def _examine(
 
 async def _destinations(settings: settings_module.Settings, names: Sequence[str]) -> list[str]:
     """A line about each named destination. Raises ``errors.ConfigurationError``."""
-    from relay import daemon
+    from relay import wiring
     from relay.senders import opening
 
-    senders = await opening.open_senders(
-        [daemon.destination_config(settings, name) for name in names], daemon.network_config(settings)
-    )
+    senders = opening.make_senders(wiring.network(settings))
     try:
+        specs = [wiring.destination_spec(settings, name) for name in names]
         return [
-            f"destinations.{name}: {_kind(senders.services[name], settings.destinations[name])}, "
-            f"{senders.senders[name].address}"
-            for name in names
+            f"destinations.{one.sender.name}: {_kind(one.service, settings.destinations[one.sender.name])}, "
+            f"{one.sender.address}"
+            for one in await senders.open(*specs)
         ]
     finally:
         await senders.aclose()
@@ -138,7 +137,7 @@ def _lines(section: pydantic.BaseModel, path: tuple[str, ...]) -> Iterator[str]:
         value = getattr(section, name)
         if isinstance(value, pydantic.BaseModel):
             tables.append(((*path, name), value, False))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and all(isinstance(one, pydantic.BaseModel) for one in value.values()):
             tables += [((*path, name, key), inner, False) for key, inner in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], pydantic.BaseModel):
             tables += [((*path, name), inner, True) for inner in value]
@@ -163,6 +162,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
     if isinstance(value, (int, float)):
         return str(value)
     return json.dumps(str(value), ensure_ascii=False)

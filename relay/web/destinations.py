@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from relay.domain import model
-from relay.senders import base as senders_base
+from relay.engine import definitions
 from relay.web import audit, deliveries, endpoints, problems, reading, schemas
 
 TEST_PATIENCE: Final = 2.0
@@ -19,17 +19,13 @@ TEST_PATIENCE: Final = 2.0
 
 async def list_destinations(call: endpoints.Call) -> web.Response:
     """List destinations by name."""
-    senders = call.services.dispatcher.destinations
-    return endpoints.answer(
-        schemas.Destinations(
-            destinations=[_shown(call.services, senders[name]) for name in sorted(senders)], next_cursor=None
-        )
-    )
+    known = [_shown(entry) for entry in call.services.destinations.all() if _visible(entry)]
+    return endpoints.answer(schemas.Destinations(destinations=known, next_cursor=None))
 
 
 async def show(call: endpoints.Call, *, name: str) -> web.Response:
     """Show a destination."""
-    return endpoints.answer(_shown(call.services, _sender(call.services, name)))
+    return endpoints.answer(_shown(_entry(call.services, name)))
 
 
 async def test(call: endpoints.Call, *, name: str) -> web.Response:
@@ -37,36 +33,40 @@ async def test(call: endpoints.Call, *, name: str) -> web.Response:
 
     Waits for the first attempt; one that takes too long is answered as it stands.
     """
-    sender = _sender(call.services, name)
+    entry = _entry(call.services, name)
     dispatcher, store = call.services.dispatcher, call.services.store
     audit.note(call, "destination.tested", name)
-    delivery_id = await dispatcher.test(name, wait=sender.time_limit + TEST_PATIENCE)
+    delivery_id = await dispatcher.test(name, wait=entry.time_limit + TEST_PATIENCE)
     delivery = await store.delivery(delivery_id)
     if delivery is None:
         raise endpoints.not_found("delivery")
     return endpoints.answer(await deliveries.with_attempts(call.services, delivery))
 
 
-def _sender(services: endpoints.Services, name: str) -> senders_base.Sender:
+def _visible(entry: definitions.Entry) -> bool:
+    """Inline ones are their callers' own."""
+    return entry.source is not model.Source.INLINE
+
+
+def _entry(services: endpoints.Services, name: str) -> definitions.Entry:
     """Raises ``problems.Problem`` 404, naming the nearest."""
-    senders = services.dispatcher.destinations
-    sender = senders.get(name)
-    if sender is None:
-        meant = reading.nearest(name, senders)
+    known = {entry.name: entry for entry in services.destinations.all() if _visible(entry)}
+    entry = known.get(name)
+    if entry is None:
+        meant = reading.nearest(name, known)
         hint = f"did you mean {meant!r}?" if meant else "GET /api/v1/destinations lists them."
         raise problems.Problem(404, f"There is no such destination; {hint}")
-    return sender
+    return entry
 
 
-def _shown(services: endpoints.Services, sender: senders_base.Sender) -> schemas.Destination:
-    known = services.table.destinations.get(sender.name)
-    heard = known.statuses if known is not None and known.statuses is not None else model.HEARD_BY_DEFAULT
+def _shown(entry: definitions.Entry) -> schemas.Destination:
+    heard = model.HEARD_BY_DEFAULT if entry.options.statuses is None else entry.options.statuses
     return schemas.Destination(
-        name=sender.name,
-        format=sender.format,
-        address=sender.address,
+        name=entry.name,
+        format=entry.format,
+        address=entry.address,
         statuses=[change for change in schemas.CHANGES if change in heard],
-        prompt=known.prompt if known is not None else True,
+        prompt=entry.options.prompt,
         source="configuration",
     )
 

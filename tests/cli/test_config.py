@@ -108,8 +108,9 @@ async def test_the_file_may_come_from_the_environment(relay: Runner, tmp_path: P
 async def test_show_masks_secrets_and_marks_defaults(relay: Runner, tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text(
         UPSTREAM + f"[server]\nport = 9\n[destinations.a]\nurl = 'slack://Tok/en/x'\nsecret = '{SECRET}'\n"
+        "headers = { X-Shop = 'sesame' }\n"
         "[[routes]]\nnotify = ['a']\nwhen = {status = ['failed'], model = 'veo3-*'}\n"
-        "[security]\nsecret_key = ['sesame']\n"
+        "[security]\nsecret_key = ['sesame-sesame-sesame']\n"
     )
     ended = await relay("config", "show", "--config", "relay.toml")
     assert ended.code == 0
@@ -120,6 +121,7 @@ async def test_show_masks_secrets_and_marks_defaults(relay: Runner, tmp_path: Pa
         assert secret not in ended.out
     shown = tomllib.loads(ended.out)
     assert shown["upstreams"]["mindvideo"]["api_key"] == "***"
+    assert shown["destinations"]["a"]["headers"] == {"X-Shop": "***"}
     assert shown["security"]["secret_key"] == ["***"]
     assert shown["routes"] == [{"notify": ["a"], "when": {"status": ["failed"], "model": "veo3-*"}}]
     assert "#public_url =  # not set" in lines

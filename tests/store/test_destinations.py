@@ -107,6 +107,22 @@ async def test_those_that_are_back_are_released_apart(store: base.Store) -> None
     assert due == [NOW + 1.0, NOW + 1.0, NOW + 0.5, NOW + 0.5, NOW, NOW]
 
 
+async def test_one_that_is_back_is_released_alone(store: base.Store) -> None:
+    made = [making.delivery(None, status=f"s{n}", created_at=NOW - n) for n in range(3)]
+    other = making.delivery(None, "other")
+    paused = dataclasses.replace(making.delivery(None, status="p"), held=model.HoldReason.PAUSED)
+    await store.add_deliveries([*made, other, paused])
+    await store.hold_unconfigured([], now=NOW)
+    assert await store.release_missing("renders", now=NOW + 9, rate=2.0) == 3
+    assert await store.release_missing("renders", now=NOW + 9, rate=2.0) == 0
+    assert [(await read(store, one)).next_attempt_at for one in made] == [NOW + 10, NOW + 9.5, NOW + 9]
+    assert await states(store) == {
+        ("pending", None): 3,
+        ("held", "destination_missing"): 1,
+        ("held", "paused"): 1,
+    }
+
+
 async def test_inline_destinations_go_when_nobody_named_them_for_long(store: base.Store) -> None:
     names = ["inline_a", "inline_b", "inline_c", "inline_d"]
     for age, name in enumerate(names):
