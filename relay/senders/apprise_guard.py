@@ -281,9 +281,12 @@ def _watched(step: Callable[..., Any], name: str) -> Callable[..., Any]:
             raise
         if sending and result:
             notes.refused(min(code for code, _ in result.values()), None)
-        elif name == "connect" and 400 <= result[0] < 600:
+        elif name == "connect" and result[0] != 220:
             # Connecting gives back what it was greeted with; only its caller makes an error of that.
-            notes.refused(result[0], apprise_jobs.Step.GREETING)
+            if 400 <= result[0] < 600:
+                notes.refused(result[0], apprise_jobs.Step.GREETING)
+            else:
+                notes.failed(apprise_jobs.Fault.BAD_ANSWER)
         return result
 
     return watched

@@ -154,6 +154,9 @@ def open_service(url: str) -> tuple[Any, apprise_jobs.Finding]:
     service.request_rate_per_sec = 0
     # Some plugins sleep when a service asks them to; pacing belongs to the dispatcher.
     service.throttle = lambda *args, **kwargs: None
+    if service.notify_format == apprise.NotifyFormat.MARKDOWN:
+        # Made into Markdown, a link is full of backslashes, which Teams and others do not take away.
+        service.notify_format = apprise.NotifyFormat.TEXT
     return service, apprise_jobs.Finding(scheme=scheme, service=name)
 
 

@@ -298,12 +298,15 @@ class WebhookSender:
                 response.close()
         if not taken or self._client.proxy is not None or self._client.resolver.private(self._url.host or ""):
             return None
-        return self._cleaned(bytes(taken[:ANSWER_BYTES_MAX]))
+        return self._cleaned(bytes(taken[:ANSWER_BYTES_MAX]), whole=len(taken) <= ANSWER_BYTES_MAX)
 
-    def _cleaned(self, answer: bytes) -> str | None:
+    def _cleaned(self, answer: bytes, *, whole: bool = True) -> str | None:
         text = answer.decode("utf-8", "replace")
         for secret in self._hidden:
             text = text.replace(secret, "…")
+        if not whole and self._hidden:
+            # The cut may have gone through a secret, which is then not recognised.
+            text = text[: -len(self._hidden[0])]
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return text[:DETAIL_LENGTH_MAX] or None
 

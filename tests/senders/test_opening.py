@@ -57,6 +57,56 @@ async def test_a_bad_destination_is_one_clear_line(url: str, secrets: tuple[str,
         assert secret not in text
 
 
+PRIVATE = signing.format_private_key(bytes(range(32)))
+HOOK = "https://example.com/hooks"
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "said"),
+    [
+        (HOOK, {"signing_key": "hunter2hunter2"}, "signing_key: a signing key starts with whsk_"),
+        (HOOK, {"signing_key": "whsk_" + "QUJD" * 8}, "32 or 64 bytes, this one 24"),
+        (
+            HOOK,
+            {"secrets": (SECRET,), "headers": {"Host": "hunter2hunter2"}},
+            "headers: Host is set by relay",
+        ),
+        (
+            "https://user:hunter2@example.com/",
+            {"secrets": (SECRET,), "headers": {"authorization": "Bearer hunter2"}},
+            "keep one of the two",
+        ),
+        ("slack://a/b/c", {"headers": {"X-Key": "hunter2"}}, "take headers of their own, not slack://"),
+        (SLACK, {"headers": {"X-Key": "hunter2"}}, "take headers of their own, not slack://"),
+        (SLACK, {"signing_key": PRIVATE}, "only webhooks are signed, not slack://"),
+        ("mailto://u:p@example.com", {"signing_key": PRIVATE}, "only webhooks are signed, not mailto://"),
+    ],
+)
+async def test_what_is_a_webhooks_is_checked_and_refused_elsewhere(
+    url: str, more: dict[str, object], said: str
+) -> None:
+    config = opening.DestinationConfig(name="renders", url=url, **more)  # type: ignore[arg-type]
+    with pytest.raises(errors.ConfigurationError, match=said) as caught:
+        await opening.open_senders([config], OPENED)
+    text = str(caught.value)
+    assert text.startswith("destinations.renders.")
+    assert "\n" not in text
+    assert not any(secret in text for secret in ("hunter2", PRIVATE[5:], channels.SECRET_PART))
+
+
+async def test_a_signing_key_is_enough_and_its_public_half_is_told() -> None:
+    configs = [
+        opening.DestinationConfig(name="asymmetric", url=HOOK, signing_key=PRIVATE),
+        opening.DestinationConfig(name="both", url=HOOK, signing_key=PRIVATE, secrets=(SECRET,)),
+        opening.DestinationConfig(name="usual", url=HOOK, secrets=(SECRET,)),
+    ]
+    opened = await opening.open_senders(configs, OPENED)
+    try:
+        assert opened.public_keys == dict.fromkeys(["asymmetric", "both"], signing.public_key(PRIVATE))
+    finally:
+        await opened.aclose()
+
+
 @pytest.mark.parametrize(
     ("network", "said"),
     [
@@ -125,8 +175,15 @@ def test_the_daemons_side_imports_neither_apprise_nor_requests() -> None:
 
 
 def test_configurations_do_not_show_secrets() -> None:
-    shown = repr(destination(SLACK, SECRET)) + repr(opening.NetworkConfig(proxy="http://u:hunter2@egress:1"))
-    assert not any(secret in shown for secret in (channels.SECRET_PART, SECRET, "hunter2"))
+    full = opening.DestinationConfig(
+        name="w", url=HOOK, secrets=(SECRET,), signing_key=PRIVATE, headers={"X-Key": "hunter2"}
+    )
+    shown = (
+        repr(destination(SLACK, SECRET))
+        + repr(full)
+        + repr(opening.NetworkConfig(proxy="http://u:hunter2@egress:1"))
+    )
+    assert not any(secret in shown for secret in (channels.SECRET_PART, SECRET, PRIVATE, "hunter2"))
 
 
 async def test_three_channels_with_a_private_authority(tmp_path: Path) -> None:
