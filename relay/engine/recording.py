@@ -11,11 +11,14 @@ import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from relay.domain import errors, model
+from relay.domain import errors, model, routing
 from relay.engine import batcher, dispatcher, outbox, seats
 from relay.engine import clock as clocks
 from relay.store import base as store_base
+
+_PASSED: Final = frozenset(change.type for change in model.PASSED)
 
 _Leased = tuple[model.NewDelivery, seats.Seat | None]
 _HandedIn = tuple[asyncio.Future[store_base.Written], list[_Leased]]
@@ -108,7 +111,14 @@ class Recorder:
         leased: list[_Leased] = []
         if changes:
             owed = self._outbox.owed(write.task, changes, registrations, now=self._clock.now())
-            leased = [self._dispatcher.lease(delivery) for delivery in owed]
+            if routing.supersedes(write.task, registrations, self._outbox.table):
+                write = dataclasses.replace(write, supersede=True)
+                # What the end makes old news is not even begun: it would race with the end.
+                leased = [
+                    (each, None) if each.type in _PASSED else self._dispatcher.lease(each) for each in owed
+                ]
+            else:
+                leased = [self._dispatcher.lease(delivery) for delivery in owed]
         if leased:
             write = dataclasses.replace(write, deliveries=[delivery for delivery, _ in leased])
         return self._writes.put(write), leased

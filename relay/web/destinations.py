@@ -7,7 +7,6 @@ and the inline destinations of its own; an admin sees all.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Final
 
 from aiohttp import web
@@ -35,17 +34,9 @@ async def create(call: endpoints.Call, *, body: schemas.NewDestination) -> web.R
 
     Its URL and secrets are encrypted where they are kept, and never shown again.
     """
-    options = dataclasses.replace(model.DestinationOptions(), **_options(body))
-    definition = definitions.Definition(
-        url=body.url,
-        secrets=() if body.secret is None else (definitions.Secret(secret=body.secret),),
-        signing_key=body.signing_key,
-        headers=body.headers or {},
-        options=options,
-    )
-    made = await call.services.destinations.create(body.name, definition)
+    made = await call.services.destinations.create(body.name, _definition(body))
     audit.note(call, "destination.created", body.name)
-    members = _members(made.entry) | ({} if made.secret is None else {"secret": made.secret})
+    members = _members(made.known) | ({} if made.secret is None else {"secret": made.secret})
     return endpoints.answer(
         schemas.DestinationWithSecret(**members),
         status=201,
@@ -63,16 +54,10 @@ async def change(call: endpoints.Call, *, name: str, body: schemas.ChangedDestin
 
     Sends that are under way end as they began.
     """
-    known = _visible(call, name)
-    headers: dict[str, str | None] | None = None
-    if "headers" in body.model_fields_set:
-        headers = dict.fromkeys(known.headers) if body.headers is None else dict(body.headers)
-    patch = definitions.Patch(
-        url=body.url, signing_key=body.signing_key, headers=headers, options=_options(body)
-    )
-    changed = await call.services.destinations.change(name, patch)
+    _visible(call, name)
+    known = await call.services.destinations.change(name, _definition(body))
     audit.note(call, "destination.changed", name, members=",".join(sorted(body.model_fields_set)))
-    return endpoints.answer(_shown(changed))
+    return endpoints.answer(_shown(known))
 
 
 async def delete(call: endpoints.Call, *, name: str) -> web.Response:
@@ -98,19 +83,17 @@ async def resume(call: endpoints.Call, *, name: str, body: schemas.Resumption) -
     budget of attempts.
     """
     _visible(call, name)
-    resumed = await call.services.destinations.resume(name, stored.Which(body.which))
+    known, resumed = await call.services.destinations.resume(name, stored.Which(body.which))
     audit.note(call, "destination.resumed", name, which=body.which)
-    members = _members(call.services.destinations.get(name))
-    return endpoints.answer(schemas.Resumed(**members, **resumed._asdict()))
+    return endpoints.answer(schemas.Resumed(**_members(known), **resumed._asdict()))
 
 
 async def rotate_secret(call: endpoints.Call, *, name: str, body: schemas.Rotation) -> web.Response:
     """Sign with a new secret; the old one signs too for `overlap` seconds."""
     _visible(call, name)
-    secret = await call.services.destinations.rotate_secret(name, secret=body.secret, overlap=body.overlap)
+    rotated = await call.services.destinations.rotate_secret(name, secret=body.secret, overlap=body.overlap)
     audit.note(call, "destination.secret_rotated", name)
-    left = call.services.destinations.get(name).secrets_until
-    return endpoints.answer(schemas.Secret(secret=secret, old_until=max(left, default=None)))
+    return endpoints.answer(schemas.Secret(secret=rotated.secret, old_until=rotated.old_until))
 
 
 async def public_key(call: endpoints.Call, *, name: str) -> web.Response:
@@ -128,16 +111,18 @@ async def test(call: endpoints.Call, *, name: str) -> web.Response:
     enables a destination that was disabled.
     """
     known = _visible(call, name)
+    if known.problem is not None:
+        raise problems.Problem(409, f"Nothing can be sent to it: {known.problem}")
     dispatcher, store = call.services.dispatcher, call.services.store
     audit.note(call, "destination.tested", name)
-    delivery_id = await dispatcher.test(name, wait=known.time_limit + TEST_PATIENCE)
+    delivery_id = await dispatcher.test(name, wait=known.sender.time_limit + TEST_PATIENCE)
     delivery = await store.delivery(delivery_id)
     if delivery is None:
         raise endpoints.not_found("delivery")
     return endpoints.answer(await deliveries.with_attempts(call.services, delivery))
 
 
-def _visible(call: endpoints.Call, name: str) -> definitions.Entry:
+def _visible(call: endpoints.Call, name: str) -> definitions.Known:
     """Raises ``problems.Problem`` 404, naming the nearest, where this caller sees none."""
     seen = {each.name: each for each in call.services.destinations.all() if _sees(call, each)}
     found = seen.get(name)
@@ -148,29 +133,20 @@ def _visible(call: endpoints.Call, name: str) -> definitions.Entry:
     return found
 
 
-def _sees(call: endpoints.Call, known: definitions.Entry) -> bool:
+def _sees(call: endpoints.Call, known: definitions.Known) -> bool:
     return known.owner is None or call.caller.is_admin or known.owner == call.caller.key_id
 
 
-def _options(body: schemas.DestinationOptions) -> dict[str, Any]:
-    """Members of ``model.DestinationOptions`` that the body names; ``null`` is the default."""
-    usual = model.DestinationOptions()
-    given: dict[str, Any] = {}
-    for name in body.model_fields_set & {each.name for each in dataclasses.fields(usual)}:
-        value = getattr(body, name)
-        given[name] = getattr(usual, name) if value is None else value
-    if given.get("statuses") is not None:
-        given["statuses"] = frozenset(given["statuses"])
-    if "schedule" in given:
-        given["schedule"] = tuple(given["schedule"])
-    return given
+def _definition(body: schemas.DestinationOptions) -> dict[str, Any]:
+    """What the body names, as the registry takes it."""
+    return {name: getattr(body, name) for name in body.model_fields_set if name != "name"}
 
 
-def _shown(known: definitions.Entry) -> schemas.Destination:
+def _shown(known: definitions.Known) -> schemas.Destination:
     return schemas.Destination(**_members(known))
 
 
-def _members(known: definitions.Entry) -> dict[str, Any]:
+def _members(known: definitions.Known) -> dict[str, Any]:
     options, health = known.options, known.health
     heard = model.HEARD_BY_DEFAULT if options.statuses is None else options.statuses
     state = {None: "active", model.HoldReason.PAUSED: "paused"}.get(health.hold_reason, "disabled")
@@ -178,14 +154,14 @@ def _members(known: definitions.Entry) -> dict[str, Any]:
         "name": known.name,
         "source": known.source,
         "owner": known.owner,
-        "format": known.format,
+        "format": known.sender.format,
         "service": known.service,
-        "address": known.address,
+        "address": known.sender.address,
         "statuses": [change for change in common.CHANGES if change in heard],
         "prompt": options.prompt,
         "schedule": list(options.schedule),
         "timeout": options.timeout,
-        "concurrency": options.concurrency,
+        "concurrency": known.sender.concurrency,
         "rate": options.rate,
         "age_max": options.age_max,
         "retry_after_max": options.retry_after_max,
@@ -235,6 +211,7 @@ ENDPOINTS: Final = (
         handler=test,
         answers={200: delivery_schemas.DeliveryWithAttempts},
         access=_ADMIN,
+        refusals=(409,),
     ),
     endpoints.Endpoint(
         method="POST", path=f"{_ONE}/pause", handler=pause, answers={200: schemas.Destination}, access=_ADMIN

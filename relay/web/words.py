@@ -271,7 +271,7 @@ MEMBERS: Final = {
     "retry_after_max": "The most seconds that its `Retry-After` is heeded for.",
     "headers": "Names of the headers that its requests carry besides relay's own.",
     "NewDestination.headers": "Headers that its requests carry besides relay's own.",
-    "ChangedDestination.headers": "Headers to set, or, with `null`, to take away.",
+    "ChangedDestination.headers": "Headers that its requests carry besides relay's own.",
     "problem": "Why nothing can be sent to it; `null` where it can.",
     "signatures": "The schemes that its webhooks are signed with.",
     "paused_at": "When somebody paused it; `null` where nobody did.",

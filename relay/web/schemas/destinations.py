@@ -50,6 +50,7 @@ class DestinationOptions(common.In):
     rate: Rate | None = None
     age_max: Seconds | None = None
     retry_after_max: Seconds | None = None
+    headers: Annotated[dict[str, Text], Field(max_length=20)] | None = None
 
 
 class NewDestination(DestinationOptions):
@@ -63,31 +64,16 @@ class NewDestination(DestinationOptions):
     url: Text
     secret: Text | None = None
     signing_key: Text | None = None
-    headers: Annotated[dict[str, Text], Field(max_length=20)] | None = None
-
-
-def _given(value: object) -> object:
-    if value is None:
-        raise ValueError("must not be null; leave it out to keep it")
-    return value
-
-
-Given = Annotated[
-    Text | None,
-    pydantic.BeforeValidator(_given),
-    pydantic.WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4096}),
-]
 
 
 class ChangedDestination(DestinationOptions):
     """What is to be different; members that are left out stay, options that are ``null`` go back to default.
 
-    ``headers`` are set one by one, ``null`` takes one away; ``null`` for all of them takes all away.
+    ``headers`` take the place of all that there were.
     """
 
-    url: Given = None
-    signing_key: Given = None
-    headers: Annotated[dict[str, Text | None], Field(max_length=20)] | None = None
+    url: Text | None = None
+    signing_key: Text | None = None
 
 
 class Resumption(common.In):
@@ -122,7 +108,7 @@ class Destination(common.Out):
     prompt: bool
     schedule: list[float]
     timeout: float | None
-    concurrency: int | None
+    concurrency: int
     rate: float | None
     age_max: float | None
     retry_after_max: float
