@@ -32,7 +32,7 @@ API_MAX: Final = 1_000
 """Destinations made by API: people make them, and every list of them is read whole."""
 
 INLINE_MAX: Final = 10_000
-"""Destinations that URLs made, of all callers together: each takes about 5 kB of memory."""
+"""Destinations that URLs made, of all callers: each takes 3 kB of memory, and 0.3 ms at the start."""
 
 SECRETS_MAX: Final = 5
 """Secrets that sign at once: receivers look at few signatures, and each costs every send."""
