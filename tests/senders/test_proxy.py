@@ -64,10 +64,10 @@ async def attempt(urls: list[str], network: opening.NetworkConfig) -> dict[str, 
                 await opened.senders[config.name].send(outgoing(body))
                 outcomes[url] = None
             except errors.SendError as failure:
-                assert "hunter2" not in f"{failure} {failure!r}"
                 outcomes[url] = failure
     finally:
         await opened.aclose()
+    assert "hunter2" not in f"{outcomes}"
     return outcomes
 
 
