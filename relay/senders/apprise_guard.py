@@ -133,10 +133,13 @@ def _guard_addresses(
 
     def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         to_proxy = (host, port) == proxy
+        if to_proxy and reach is not apprise_jobs.Reach.DIAL:
+            notes.reached = True
+            raise Blocked
         if not to_proxy and isinstance(host, str) and not network.readable(host):
             _refuse(network.Rule.UNREADABLE)
         if reach is apprise_jobs.Reach.READ:
-            if not to_proxy and (rule := policy.refusal_unresolved(str(host))) is not None:
+            if (rule := policy.refusal_unresolved(str(host))) is not None:
                 _refuse(rule)
             notes.reached = True
             raise socket.gaierror(socket.EAI_NONAME, "names are not resolved")

@@ -168,6 +168,9 @@ def from_error(error: Exception) -> Problem:
         return _from_refusal(error)
     if isinstance(error, errors.UpstreamError):
         return _from_upstream(error)
+    if isinstance(error, errors.ConfigurationError):
+        # The worker that knows the services' URLs could not be asked: nothing is wrong with the request.
+        return Problem(503, str(error), headers={"Retry-After": RETRY_AFTER})
     if isinstance(error, errors.StoreError):
         return Problem(
             503, "The database cannot be used at the moment; try again.", headers={"Retry-After": RETRY_AFTER}

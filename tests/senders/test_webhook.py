@@ -398,6 +398,9 @@ async def test_a_destination_that_hangs_holds_up_no_other(
         "https://x.example:99999/",
         "https://a b/",
         "https://[::1/",
+        "https://127%2e0%2e0%2e1/",
+        "https://hooks.example\\@127.0.0.1/",
+        "https://1.2.3.256/",
         "x",
     ],
 )
