@@ -16,7 +16,7 @@ import standardwebhooks
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from relay import sealing
-from relay.domain import errors, model
+from relay.domain import api_keys, errors, model
 from relay.engine import definitions, destinations
 from relay.store import destinations as stored
 from relay.store import opening, sqlite
@@ -325,11 +325,11 @@ async def test_what_cannot_be_stored_is_not_done(
 
 async def test_a_url_is_one_destination_for_each_key(tmp_path: Path, hook: receivers.Receiver) -> None:
     async with daemon(tmp_path) as (relay, registry):
-        name = await registry.inline("key_a", url(hook))
-        assert await registry.inline("key_a", url(hook)) == name
+        name = await registry.inline(api_keys.ADMIN_ID, url(hook))
+        assert await registry.inline(api_keys.ADMIN_ID, url(hook)) == name
         other = await registry.inline("key_b", url(hook))
         assert other != name
-        assert (registry.get(name).owner, registry.get(other).owner) == ("key_a", "key_b")
+        assert (registry.get(name).owner, registry.get(other).owner) == (api_keys.ADMIN_ID, "key_b")
         public = registry.public_key(name)
         assert public is not None
         await relay.submit(notify=[name])
@@ -346,14 +346,14 @@ async def test_a_url_is_one_destination_for_each_key(tmp_path: Path, hook: recei
 
 async def test_an_inline_secret_is_rotated_in(tmp_path: Path, hook: receivers.Receiver) -> None:
     async with daemon(tmp_path) as (relay, registry):
-        name = await registry.inline("key_a", url(hook), harness.SECRET)
+        name = await registry.inline(api_keys.ADMIN_ID, url(hook), harness.SECRET)
         assert registry.get(name).signatures == ("v1",)
         second = "whsec_" + base64.b64encode(b"n" * 32).decode()
-        assert await registry.inline("key_a", url(hook), second) == name
+        assert await registry.inline(api_keys.ADMIN_ID, url(hook), second) == name
         await relay.submit(notify=[name])
         verify((await hook.wait_for(1))[0], second, harness.SECRET)
         with pytest.raises(errors.RequestRefused) as caught:
-            await registry.inline("key_a", url(hook), "short")
+            await registry.inline(api_keys.ADMIN_ID, url(hook), "short")
         assert caught.value.pointer == "/secret"
 
 

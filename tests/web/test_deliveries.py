@@ -50,7 +50,7 @@ async def test_destinations_are_shown_without_their_secrets(api: Any) -> None:
         "prompt": False,
         "schedule": [*model.SCHEDULE],
         "timeout": None,
-        "concurrency": None,
+        "concurrency": 8,
         "rate": None,
         "age_max": None,
         "retry_after_max": model.RETRY_AFTER_MAX,
