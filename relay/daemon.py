@@ -36,6 +36,7 @@ from relay.engine import (
     poller,
     pollers,
     recording,
+    redelivery,
     submissions,
     supervisor,
     systemd,
@@ -226,6 +227,13 @@ class _Engine:
             randomness=randomness,
             notice=self._notice,
         )
+        self.redeliveries = redelivery.Redeliveries(
+            store=store,
+            dispatcher=self.dispatcher,
+            kept_days=settings.retention.attempts_days,
+            clock=ticking,
+            randomness=randomness,
+        )
         self.health = health.Health(
             store=store, supervisor=self.supervisor, dispatcher=self.dispatcher, clock=ticking
         )
@@ -277,6 +285,7 @@ class _Engine:
             submissions=self.submissions,
             pollers=self.pollers,
             dispatcher=self.dispatcher,
+            redeliveries=self.redeliveries,
             feed=self.feed,
             health=self.health,
             clock=self._clock,
@@ -293,10 +302,10 @@ class _Engine:
             store=self._store,
             days=janitor.Days(tasks=days.tasks_days, events=days.events_days, attempts=days.attempts_days),
             clock=self._clock,
-            chores=[flush_keys, self._hold_unconfigured],
+            chores=[flush_keys, self._hold_unconfigured, self.redeliveries.tidy],
         )
         loops: list[supervisor.Loop] = [self._task_writes, self._attempt_writes, self.dispatcher, caretaker]
-        loops += [self.feed, *self._poller_loops.values()]
+        loops += [self.redeliveries, self.feed, *self._poller_loops.values()]
         if (interval := systemd.watchdog_interval()) is not None:
             loops.append(systemd.Watchdog(interval, self.health.alive))
         for loop in loops:

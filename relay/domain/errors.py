@@ -16,6 +16,7 @@
     │   └── AddressRefused          the receiver's address may not be dialled
     └── RequestRefused              what a caller asks for cannot be done: 422, with a JSON pointer
         ├── IdempotencyConflict     the caller's key came before, with another input: 409
+        ├── WrongState              it is in a state that does not allow this: 409
         └── SubmissionUnresolved    no definite answer to a create in time: 504
 
 Who raises decides what it means; who catches has one ``except`` and reads the attributes.
@@ -159,6 +160,10 @@ class RequestRefused(RelayError):
 
 class IdempotencyConflict(RequestRefused):
     """The same ``Idempotency-Key`` was used by this caller for another input."""
+
+
+class WrongState(RequestRefused):
+    """What is asked for does not go with the state that a thing is in. The text names that state."""
 
 
 class SubmissionUnresolved(RequestRefused):

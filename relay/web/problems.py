@@ -180,7 +180,7 @@ def from_error(error: Exception) -> Problem:
 
 
 def _from_refusal(error: errors.RequestRefused) -> Problem:
-    if isinstance(error, errors.IdempotencyConflict):
+    if isinstance(error, (errors.IdempotencyConflict, errors.WrongState)):
         return Problem(409, str(error))
     if isinstance(error, errors.SubmissionUnresolved):
         return Problem(504, str(error), headers={"Idempotency-Key": error.idempotency_key})
