@@ -193,7 +193,7 @@ def advanced(
         count=count,
         done=done,
         skipped=passed,
-        position=redelivery.position if position is None else position,
+        position=position,
         paced_until=paced_until,
         changed_at=now,
         finished_at=now if ended else None,

@@ -43,7 +43,7 @@ class Redeliveries(Part):
             found = await self._look(scan, after=position, limit=CHUNK)
             count += len(found.passing)
             first += [row_id for _, row_id in found.passing[: sample - len(first)]]
-            if found.last is None:
+            if not found.more:
                 break
             position = found.last
         if not first:
@@ -127,7 +127,7 @@ class Redeliveries(Part):
                 current,
                 moved=len(moved),
                 skipped=len(due) - len(moved),
-                position=batch.position,
+                position=current.position if batch.position == scan.start else batch.position,
                 paced_until=max((due[row[0]] + turn.pause for row in moved), default=turn.start),
                 ended=batch.ended,
                 now=now,
@@ -164,9 +164,9 @@ class Redeliveries(Part):
                 # The rest is for the next batch, which begins behind the last one taken.
                 last = found.passing[room - 1] if room else position
                 return _Batch(ids=ids, position=last, ended=False)
-            if found.last is None:
-                return _Batch(ids=ids, position=None, ended=True)
             position = found.last
+            if not found.more:
+                return _Batch(ids=ids, position=position, ended=True)
         return _Batch(ids=ids, position=position, ended=False)
 
     async def _look(self, scan: _Scan, *, after: base.Position, limit: int) -> _Found:
@@ -184,8 +184,12 @@ class Redeliveries(Part):
             put = {**scan.filters, **batches.rows({"id": row_id} for _, row_id in walked)}
             matching = {row[0] for row in await self._database.read(scan.matches, put)}
             passing = [row for row in walked if row[1] in matching]
-        last = walked[-1] if len(walked) == limit else None
-        return _Found(passing=passing, last=last, looked_at=len(walked))
+        return _Found(
+            passing=passing,
+            last=walked[-1] if walked else after,
+            more=len(walked) == limit,
+            looked_at=len(walked),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,19 +205,20 @@ class _Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """``last`` is where to look on, ``None`` at the end."""
+    """``last`` is where to look on; ``more`` says whether there may be any."""
 
     passing: list[base.Position]
-    last: base.Position | None
+    last: base.Position
+    more: bool
     looked_at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """``position`` is of the last delivery looked at; ``None`` where it stays."""
+    """``position`` is of the last delivery looked at, ``ended`` says that none is left."""
 
     ids: list[str]
-    position: base.Position | None
+    position: base.Position
     ended: bool
 
 
