@@ -40,6 +40,7 @@ from relay.engine import (
     poller,
     pollers,
     recording,
+    redelivery,
     submissions,
     supervisor,
     systemd,
@@ -215,6 +216,13 @@ class _Engine:
             randomness=randomness,
             notice=self._notice,
         )
+        self.redeliveries = redelivery.Redeliveries(
+            store=store,
+            dispatcher=self.dispatcher,
+            kept_days=settings.retention.attempts_days,
+            clock=ticking,
+            randomness=randomness,
+        )
         self.health = health.Health(
             store=store, supervisor=self.supervisor, dispatcher=self.dispatcher, clock=ticking
         )
@@ -273,6 +281,7 @@ class _Engine:
             submissions=self.submissions,
             pollers=self.pollers,
             dispatcher=self.dispatcher,
+            redeliveries=self.redeliveries,
             feed=self.feed,
             health=self.health,
             clock=self._clock,
@@ -290,10 +299,10 @@ class _Engine:
             days=janitor.Days(tasks=days.tasks_days, events=days.events_days, attempts=days.attempts_days),
             dispatcher=self.dispatcher,
             clock=self._clock,
-            chores=[flush_keys, self.destinations.care],
+            chores=[flush_keys, self.destinations.care, self.redeliveries.tidy],
         )
         loops: list[supervisor.Loop] = [self._writes, self.dispatcher, caretaker]
-        loops += [self.feed, *self._poller_loops.values()]
+        loops += [self.redeliveries, self.feed, *self._poller_loops.values()]
         if (interval := systemd.watchdog_interval()) is not None:
             loops.append(systemd.Watchdog(interval, self.health.alive))
         for loop in loops:

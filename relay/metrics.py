@@ -79,3 +79,7 @@ SUBMISSIONS: Final = Counter(
     ["upstream", "outcome"],
     registry=REGISTRY,
 )
+REDELIVERIES: Final = Gauge("relay_redeliveries", "Redeliveries, by state.", ["state"], registry=REGISTRY)
+REDELIVERED: Final = Counter(
+    "relay_redelivered_total", "Deliveries that redeliveries made due again.", registry=REGISTRY
+)

@@ -26,6 +26,7 @@ from relay.cli import (
     listen,
     maintenance,
     output,
+    redeliveries,
     sandbox,
     serve,
     submit,
@@ -42,7 +43,9 @@ from relay.domain import errors
 @click.version_option(relay.__version__, prog_name="relay", message="%(prog)s %(version)s")
 @click.command_panel("Try it", commands=["demo", "sandbox", "listen"])
 @click.command_panel("Generate and be told", commands=["submit", "watch"])
-@click.command_panel("Look after it", commands=["tasks", "deliveries", "destinations", "keys"])
+@click.command_panel(
+    "Look after it", commands=["tasks", "deliveries", "redeliveries", "destinations", "keys"]
+)
 @click.command_panel("Run it", commands=["serve", "config", "migrate", "backup"])
 @click.rich_config(
     help_config={
@@ -76,6 +79,7 @@ for command in (
     watch.watch,
     tasks.tasks,
     deliveries.deliveries,
+    redeliveries.redeliveries,
     destinations.destinations,
     keys.keys,
     listen.listen,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich_click as click
+from click import exceptions
 
-from relay.cli import client, options, output
+from relay.cli import client, options, output, redelivering
 from relay.domain import model
 
 
@@ -121,15 +123,56 @@ def _attempt(attempt: Mapping[str, Any]) -> Sequence[object]:
 
 
 @deliveries.command("redeliver")
-@click.argument("deliveries", nargs=-1, required=True, metavar="DELIVERY...")
-def redeliver(*, deliveries: Sequence[str]) -> None:
+@click.argument("deliveries", nargs=-1, metavar="[DELIVERY...]")
+@click.option("--all", "whole", is_flag=True, help="All dead ones, or those that the options below select.")
+@redelivering.selection
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
+def redeliver(*, deliveries: Sequence[str], whole: bool, yes: bool, **given: object) -> None:
     """Tell it again, whatever became of it: due now, with a fresh budget of attempts.
 
     \b
-    relay deliveries ls --state dead
     relay deliveries redeliver msg_…
+    relay deliveries redeliver --all --destination pipeline --rate 20
+
+    With --all the deliveries are counted and shown first. The daemon does the work: Ctrl-C leaves
+    it running.
     """
+    if whole and deliveries:
+        raise output.Unusable("give deliveries, or --all with options that select them, not both")
+    if not whole and (yes or any(value is not None for value in given.values())):
+        raise output.Unusable("the options that select deliveries belong to --all")
+    if not whole and not deliveries:
+        raise output.Unusable("give deliveries, or --all")
+    if whole:
+        _redeliver_all(redelivering.selected(given, whole=True), yes=yes)
+        return
     for delivery in deliveries:
         path = f"/deliveries/{client.quoted(delivery)}/redeliver"
         body = client.ask("POST", path, about=delivery).json()
-        output.line(f"{output.clean(delivery)}  {output.clean(body.get('state'))}")
+        held = body.get("state") == model.DeliveryState.HELD
+        why = f"  {output.clean(body.get('reason'))}" if held else ""
+        output.line(f"{output.clean(delivery)}  {output.clean(body.get('state'))}{why}")
+
+
+def _redeliver_all(body: Mapping[str, object], *, yes: bool) -> None:
+    """Show what is selected, ask, run it and show how far it is."""
+    if not yes and not sys.stdin.isatty():
+        raise output.Unusable(
+            "nobody can be asked here: give --yes, or look first with `relay redeliveries create`"
+        )
+    made = redelivering.preview(body).json()
+    name = str(made.get("id"))
+    redelivering.show_preview(made)
+    if not made.get("count"):
+        client.ask("POST", f"{redelivering.path(name)}/cancel")
+        return
+    try:
+        agreed = yes or click.confirm("Tell them again?", err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        client.ask("POST", f"{redelivering.path(name)}/cancel")
+        output.note("nothing was sent")
+        raise exceptions.Exit(1)
+    redelivering.run(name, rate=None)
+    redelivering.watch(name)

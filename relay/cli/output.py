@@ -34,6 +34,9 @@ _COLOURS: Final = {
     "held": "yellow",
     "processing": "cyan",
     "sending": "cyan",
+    "running": "cyan",
+    "paused": "yellow",
+    "done": "green",
 }
 
 

@@ -115,6 +115,46 @@ def progress() -> Progress:
     return Live() if sys.stderr.isatty() else Lines()
 
 
+class Patient:
+    """Asks a daemon that may be away for a while, such as for a restart."""
+
+    def __init__(
+        self,
+        daemon: client.Daemon,
+        *,
+        say: Callable[[str], None],
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._say = say
+        self._patience = patience
+        self._clock = clock
+        self._silent_since: float | None = None
+
+    async def look(self, path: str) -> client.Answer | None:
+        """What is at ``path``; ``None`` while the daemon does not answer.
+
+        Raises ``output.Unreachable`` (or the last 5xx) once it was silent for longer than ``patience``
+        seconds, and ``client.Refused`` at once for what waiting does not mend.
+        """
+        try:
+            answer = await self._daemon.ask("GET", path)
+        except (output.Unreachable, client.Refused) as exc:
+            if isinstance(exc, client.Refused) and exc.status < 500 and exc.status != 429:
+                raise
+            if self._silent_since is None:
+                self._silent_since = self._clock()
+                self._say(f"{exc.message}; asking again for up to {self._patience:g} s")
+            elif self._clock() - self._silent_since > self._patience:
+                raise
+            return None
+        if self._silent_since is not None:
+            self._silent_since = None
+            self._say("relay answers again")
+        return answer
+
+
 async def until_ended(
     daemon: client.Daemon,
     references: Sequence[str],
@@ -127,30 +167,18 @@ async def until_ended(
 ) -> list[client.Answer]:
     """Ask about every task until its verdict is ended or lost; the last answers, in order.
 
-    ``interval`` and ``patience`` are in seconds. Raises ``output.Unreachable`` (or the last 5xx)
-    once the daemon was silent for longer than ``patience``, and ``client.Refused`` at once for what
-    waiting does not mend (a wrong key, a task that nobody watches).
+    ``interval`` and ``patience`` are in seconds. Raises what ``Patient.look`` raises: a wrong key, a
+    task that nobody watches, a daemon that stays away.
     """
+    patient = Patient(daemon, say=progress.say, patience=patience, clock=clock)
     ended: dict[str, client.Answer] = {}
-    silent_since: float | None = None
     while True:
         for reference in dict.fromkeys(references):
             if reference in ended:
                 continue
-            try:
-                answer = await daemon.ask("GET", client.task_path(reference))
-            except (output.Unreachable, client.Refused) as exc:
-                if isinstance(exc, client.Refused) and exc.status < 500 and exc.status != 429:
-                    raise
-                if silent_since is None:
-                    silent_since = clock()
-                    progress.say(f"{exc.message}; asking again for up to {patience:g} s")
-                elif clock() - silent_since > patience:
-                    raise
+            answer = await patient.look(client.task_path(reference))
+            if answer is None:
                 break
-            if silent_since is not None:
-                silent_since = None
-                progress.say("relay answers again")
             body = answer.json()
             progress.show(reference, standing(body))
             if _verdict(body).final:

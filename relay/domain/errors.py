@@ -21,6 +21,7 @@
         ├── DestinationReadOnly     the destination belongs to the configuration: 409
         ├── DestinationExists       there is a destination of that name: 409
         ├── IdempotencyConflict     the caller's key came before, with another input: 409
+        ├── WrongState              it is in a state that does not allow this: 409
         └── SubmissionUnresolved    no definite answer to a create in time: 504
 
 Who raises decides what it means; who catches has one ``except`` and reads the attributes.
@@ -193,6 +194,10 @@ class DestinationExists(RequestRefused):
 
 class IdempotencyConflict(RequestRefused):
     """The same ``Idempotency-Key`` was used by this caller for another input."""
+
+
+class WrongState(RequestRefused):
+    """What is asked for does not go with the state that a thing is in. The text names that state."""
 
 
 class SubmissionUnresolved(RequestRefused):

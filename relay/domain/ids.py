@@ -1,6 +1,6 @@
 """Identifiers: what a task id may look like, and how relay's own ids are made.
 
-Own ids carry a prefix that says what they name: ``tsk_ evt_ dst_ msg_ key_ sub_ ntf_``. Random
+Own ids carry a prefix that says what they name: ``tsk_ evt_ dst_ msg_ key_ sub_ ntf_ rdl_``. Random
 ones take their randomness as an argument; derived ones are the same for the same input, for
 ever, which is what makes a ``webhook-id`` survive a restore from backup.
 """

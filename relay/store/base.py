@@ -7,7 +7,7 @@ and sets ``tasks.version``, and who loses reads again, folds again and routes ag
 All methods raise ``errors.StoreUnavailable`` when the database cannot do it, and
 ``errors.StoreRejected`` when it refuses a value; nothing is then written. Where one of many may be
 bad the answer holds the error instead. Times are epoch seconds. Destinations have their part of it
-in ``destinations.py``.
+in ``destinations.py``, redeliveries in ``redeliveries.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from relay.domain import errors, model
-from relay.store import destinations
+from relay.store import destinations, redeliveries
 
 Row = TypeVar("Row")
 
@@ -351,7 +351,8 @@ class Deliveries(Protocol):
     async def redeliver(self, delivery_id: str, *, now: float) -> model.Delivery | None:
         """Make it pending and due with a fresh budget, whatever its state; ``None`` if unknown.
 
-        One that is being sent right now is left alone (and returned as it is).
+        One whose destination is paused or disabled is held for that reason instead. One that is being
+        sent right now is left alone. Returned as it is then.
         """
         ...
 
@@ -440,7 +441,15 @@ class Submissions(Protocol):
         ...
 
 
-class Store(Tasks, Deliveries, destinations.Destinations, Keys, Submissions, Protocol):
+class Store(
+    Tasks,
+    Deliveries,
+    destinations.Destinations,
+    redeliveries.Redeliveries,
+    Keys,
+    Submissions,
+    Protocol,
+):
     """Everything, on one database."""
 
     async def write(self, writes: Sequence[Write]) -> list[Written | errors.StoreRejected]:

@@ -21,6 +21,7 @@ from relay.web import (
     models,
     operations,
     problems,
+    redeliveries,
     registrations,
     streams,
     submissions,
@@ -38,6 +39,7 @@ ENDPOINTS: Final = documentation.Description(
         *submissions.ENDPOINTS,
         *destinations.ENDPOINTS,
         *deliveries.ENDPOINTS,
+        *redeliveries.ENDPOINTS,
         *keys.ENDPOINTS,
         *operations.ENDPOINTS,
     ]

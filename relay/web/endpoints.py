@@ -26,6 +26,7 @@ from relay.engine import feed as feeds
 from relay.engine import health as healths
 from relay.engine import intake as intakes
 from relay.engine import pollers as pollers_module
+from relay.engine import redelivery as redelivery_module
 from relay.engine import submissions as submissions_module
 from relay.store import base as store_base
 from relay.web import auth, limits, problems, reading
@@ -42,6 +43,7 @@ class Services:
     submissions: submissions_module.Submissions
     pollers: pollers_module.Pollers
     dispatcher: dispatchers.Dispatcher
+    redeliveries: redelivery_module.Redeliveries
     feed: feeds.Feed
     health: healths.Health
     clock: clocks.Clock

@@ -40,6 +40,14 @@ _TEXT_MAX: Final = 1000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _REQUEST_ID_BYTES: Final = 15
 
+_CONFLICTS: Final = (
+    errors.IdempotencyConflict,
+    errors.DestinationReadOnly,
+    errors.DestinationExists,
+    errors.WrongState,
+)
+"""Refusals that another state of things would not bring."""
+
 _log = structlog.get_logger(__name__)
 _threshold = logging.getLogger(__name__)
 
@@ -183,7 +191,7 @@ def from_error(error: Exception) -> Problem:
 
 
 def _from_refusal(error: errors.RequestRefused) -> Problem:
-    if isinstance(error, errors.IdempotencyConflict | errors.DestinationReadOnly | errors.DestinationExists):
+    if isinstance(error, _CONFLICTS):
         return Problem(409, str(error))
     if isinstance(error, errors.SubmissionUnresolved):
         return Problem(504, str(error), headers={"Idempotency-Key": error.idempotency_key})

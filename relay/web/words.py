@@ -33,6 +33,7 @@ TAGS: Final = {
     "submissions": "Creates that were sent on to an upstream.",
     "destinations": "Who can be told.",
     "deliveries": "What was told to whom.",
+    "redeliveries": "Telling many deliveries again; only for admins.",
     "keys": "API keys; only for admins.",
     "operations": "For operators and their tools. No key is needed.",
 }
@@ -56,6 +57,11 @@ PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "A delivery's id, which is the `webhook-id` that its destination gets.",
         "schema": {"type": "string", "minLength": 1},
         "example": "msg_aaaaaaaaaaaaaaaaaaaaaaaa",
+    },
+    "redelivery": {
+        "description": "A redelivery's id.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "rdl_aaaaaaaaaaaaaaaaaaaaaaaa",
     },
     "key": {
         "description": "The id of an API key, not its text.",
@@ -168,8 +174,9 @@ PROBLEMS: Final[dict[int | str, tuple[str, str]]] = {
     408: ("RequestTimeout", "The body did not arrive in time."),
     409: (
         "Conflict",
-        "It cannot be done as things stand: this `Idempotency-Key` was used for another input, this name is "
-        "taken, or this is defined in the configuration.",
+        "It does not go with how things stand: an `Idempotency-Key` that was used for another input, a name "
+        "that is taken, a definition in the configuration, or a state that does not allow this. `detail` "
+        "says which.",
     ),
     413: ("ContentTooLarge", "The body is over the limit."),
     415: ("UnsupportedMediaType", "The body is not announced as JSON in UTF-8."),
@@ -215,6 +222,11 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
     "ChangedDestination": [{"rate": 20, "statuses": ["failed"]}],
     "Resumption": [{"which": "newest"}],
     "Rotation": [{"overlap": 3600}],
+    "NewRedelivery": [
+        {"reason": "http_503", "created_after": "2026-11-23T01:00:00Z"},
+        {"all": True, "rate": 50},
+    ],
+    "RunRedelivery": [{"rate": 50}],
     "Created": [
         {
             "request_id": "req_demo_model",
@@ -298,6 +310,31 @@ MEMBERS: Final = {
     "NewRegistration.task": "The task: its id, or `upstream:id`.",
     "RegistrationResult.id": "relay's own id of the task.",
     "result": "`refused` has an `error`.",
+    "NewRedelivery.destination": "Only deliveries to this destination.",
+    "NewRedelivery.reason": "Only deliveries whose last attempt failed so, `http_503` and so on.",
+    "NewRedelivery.type": "Only deliveries of this type, `task.failed` and so on.",
+    "NewRedelivery.task": "Only deliveries of this task: its id, or `upstream:id`.",
+    "NewRedelivery.created_after": "Only deliveries made since, this instant included.",
+    "NewRedelivery.created_before": "Only deliveries made before this instant.",
+    "NewRedelivery.all": "Whether all deliveries in `state` are meant; instead of narrowing.",
+    "Selection.destination": "Only deliveries to this destination.",
+    "Selection.state": "Only deliveries in this state.",
+    "Selection.reason": "Only deliveries whose last attempt failed so.",
+    "Selection.type": "Only deliveries of this type.",
+    "Selection.task": "Only deliveries of this task.",
+    "Selection.created_after": "Only deliveries made since, this instant included.",
+    "Selection.created_before": "Only deliveries made before this instant.",
+    "filter": "Which deliveries.",
+    "count": "How many deliveries the preview found.",
+    "done": "How many of them were made due again; whether they arrived, they say themselves.",
+    "skipped": "How many stay as they are: held by their destination, or in another state by now.",
+    "eta_seconds": "What is left of it at its rate; `null` at its end.",
+    "position": "When the last delivery that was looked at was made; `null` before it runs.",
+    "created_by": "The id of the API key that made it.",
+    "changed_at": "When it last moved.",
+    "Redelivery.finished_at": "When it was done or cancelled.",
+    "RedeliveryPreview.finished_at": "When it was done or cancelled.",
+    "sample": "The first deliveries that it would send, at most 10.",
     "slug": "What a create names.",
     "schema_complete": "Whether the whole schema of the input is known.",
     "retired": "Whether new tasks are refused.",
@@ -311,6 +348,8 @@ LINKS: Final = {
     "KeyWithSecret": ("key", "id"),
     "Delivery": ("delivery", "id"),
     "DeliveryWithAttempts": ("delivery", "id"),
+    "Redelivery": ("redelivery", "id"),
+    "RedeliveryPreview": ("redelivery", "id"),
 }
 """Models whose member (second) is what a path parameter (first) of other operations takes."""
 

@@ -60,8 +60,8 @@ def without_plan(name: str) -> bool:
 SMALL = {"api_keys", "destination_health", "destinations", "migrations"}
 """Tables that hold a handful of rows."""
 
-WHOLE = {"count_open_deliveries": "deliveries_open"}
-"""Statements that read all of a small partial index."""
+WHOLE = {"count_open_deliveries": "deliveries_open", "count_redeliveries": "redeliveries_by_state"}
+"""Statements that read all of a small index."""
 
 
 @pytest.mark.parametrize("name", sorted(name for name in queries.QUERIES if not without_plan(name)))
@@ -89,6 +89,13 @@ def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str)
         ("page_open_deliveries", "deliveries_open"),
         ("page_deliveries_of_task", "deliveries_by_task"),
         ("page_deliveries_of_destination", "deliveries_by_destination"),
+        ("scan_deliveries", "deliveries_by_age"),
+        ("scan_open_deliveries", "deliveries_open"),
+        ("scan_deliveries_of_task", "deliveries_by_task"),
+        ("scan_deliveries_of_destination", "deliveries_by_destination"),
+        ("list_redeliveries", "redeliveries_by_age"),
+        ("list_redeliveries_in_state", "redeliveries_by_state"),
+        ("list_running_redeliveries", "redeliveries_by_state"),
         ("page_tasks", "tasks_by_age"),
         ("page_tasks_of_key", "registrations_by_key"),
         ("page_tasks_in_status", "tasks_by_status"),

@@ -206,16 +206,38 @@ WHERE deliveries.id = o.id
 RETURNING id;
 
 -- name: redeliver
--- Make one delivery due with a fresh budget, unless it is being sent.
+-- Owe deliveries again with a fresh budget, unless they are being sent. Where the destination takes nothing they are
+-- held. With a :state only those in it are touched, and what is held for its destination already stays as it is.
 UPDATE deliveries
 SET
-    state = 'pending',
-    next_attempt_at = CAST(:now AS DOUBLE PRECISION),
-    attempts_base = attempts_made,
+    state = CASE WHEN o.hold IS NULL THEN 'pending' ELSE 'held' END,
+    next_attempt_at = CASE WHEN o.hold IS NULL THEN o.due END,
+    reason = o.hold,
+    attempts_base = deliveries.attempts_made,
     unknowns_made = 0,
-    reason = NULL,
     delivered_at = NULL
-WHERE id = CAST(:id AS TEXT) AND state <> 'sending';
+FROM (
+    SELECT
+        d.id,
+        CAST(r.value->>'due' AS DOUBLE PRECISION) AS due,
+        CASE
+            WHEN CAST(:known AS TEXT) IS NOT NULL
+                AND d.destination NOT IN (SELECT k.value->>'name' FROM json_each(CAST(:known AS TEXT)) AS k)
+                THEN 'destination_missing'
+            WHEN h.disabled_at IS NOT NULL THEN 'disabled'
+            WHEN h.paused_at IS NOT NULL THEN 'paused'
+        END AS hold
+    FROM json_each(CAST(:rows AS TEXT)) AS r
+    JOIN deliveries AS d ON d.id = r.value->>'id'
+    LEFT JOIN destination_health AS h ON h.destination = d.destination
+) AS o
+WHERE deliveries.id = o.id
+    AND deliveries.state <> 'sending'
+    AND (
+        CAST(:state AS TEXT) IS NULL
+        OR (deliveries.state = CAST(:state AS TEXT) AND (deliveries.state <> 'held' OR o.hold IS NULL))
+    )
+RETURNING deliveries.id, deliveries.destination, deliveries.next_attempt_at;
 
 -- name: select_delivery
 -- One delivery with its task's names.

@@ -96,7 +96,7 @@ class Deliveries(Part):
         """See ``base.Deliveries.redeliver``."""
 
         async def work(transaction: database.Transaction) -> Sequence[database.Row]:
-            await transaction.fetch(QUERIES["redeliver"], {"id": delivery_id, "now": now})
+            await outbox.redeliver(transaction, {delivery_id: now})
             return await transaction.fetch(QUERIES["select_delivery"], {"id": delivery_id})
 
         found = await self._database.transact(work)

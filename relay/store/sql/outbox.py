@@ -1,8 +1,8 @@
-"""Putting deliveries into the outbox, inside somebody's transaction."""
+"""Putting deliveries into the outbox, for the first time or again, inside somebody's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from relay.domain import model
 from relay.store.sql import batches, database, rows
@@ -23,3 +23,25 @@ async def insert(
         QUERIES["insert_deliveries"], batches.rows(map(rows.delivery_row, deliveries))
     )
     return frozenset(row[0] for row in added)
+
+
+async def redeliver(
+    transaction: database.Transaction,
+    due: Mapping[str, float],
+    *,
+    state: model.DeliveryState | None = None,
+    known: Collection[str] | None = None,
+) -> Sequence[database.Row]:
+    """Owe these deliveries again from their due times on, each with a fresh budget.
+
+    Answers (id, destination, due time) of those that are owed again; the time is ``None`` for what is
+    held, because its destination is paused, disabled, or not in ``known`` (``None``: all are). Those
+    that are being sent are left alone; with ``state`` all that are not in it, too, and those that are
+    held for their destination already.
+    """
+    parameters = {
+        **batches.rows({"id": delivery_id, "due": at} for delivery_id, at in due.items()),
+        "known": None if known is None else batches.rows({"name": name} for name in sorted(known))["rows"],
+        "state": state,
+    }
+    return await transaction.fetch(QUERIES["redeliver"], parameters)

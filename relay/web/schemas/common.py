@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import re
 from decimal import Decimal
 from typing import Annotated, Final
 
@@ -17,6 +18,8 @@ LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
 """Rows in one page of a list."""
 
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
 CHANGES: Final = tuple(domain.Change)
 """The order in which statuses are listed."""
 
@@ -27,6 +30,16 @@ def instant(at: float) -> str:
     return f"{_second(second)}.{thousandths:03d}Z"
 
 
+def epoch(text: object) -> float:
+    """The instant in ``text``, RFC 3339 with an offset, as epoch seconds. Raises ``ValueError``."""
+    if not isinstance(text, str) or not _INSTANT.fullmatch(text):
+        raise ValueError("must be an instant such as 2026-11-23T01:02:03Z")
+    try:
+        return datetime.datetime.fromisoformat(text.upper()).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("is no instant of the calendar") from None
+
+
 @functools.lru_cache(maxsize=64)  # most instants of an answer are of the last few seconds
 def _second(at: int) -> str:
     return datetime.datetime.fromtimestamp(at, tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -35,6 +48,11 @@ def _second(at: int) -> str:
 Instant = Annotated[
     float,
     PlainSerializer(instant, return_type=str),
+    pydantic.WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+GivenInstant = Annotated[
+    float,
+    pydantic.BeforeValidator(epoch),
     pydantic.WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Money = Annotated[
