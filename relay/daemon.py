@@ -127,7 +127,8 @@ async def running(
         kept = await store_opening.open_store(settings.store.url, exclusive=True, migrate=True)
         stack.push_async_callback(kept.aclose)
         store = through.store(kept)
-        engine = _Engine(settings, store, senders, asking, ticking, rolls, fresh)
+        judge = wiring.judge(settings, ways)
+        engine = _Engine(settings, store, senders, asking, ticking, rolls, fresh, judge)
         services = engine.services()
         app = web_app.create_app(services)
         flush_keys = app[auth.AUTHENTICATOR].flush
@@ -200,8 +201,10 @@ class _Engine:
         ticking: clock.Clock,
         rolls: random.Random,
         randomness: Randomness,
+        judge: definitions.Judge,
     ) -> None:
         self._settings = settings
+        self._judge = judge
         self._catalogue = catalogue.open_catalogue(settings.catalogue.files, settings.catalogue.retired)
         self._store = store
         self._clock = ticking
@@ -266,6 +269,7 @@ class _Engine:
         return destinations.Destinations(
             store=self._store,
             opener=senders,
+            judge=self._judge,
             sealer=wiring.sealer(self._settings),
             dispatcher=self.dispatcher,
             box=self._box,

@@ -9,6 +9,7 @@ from relay import sealing
 from relay.domain import health, model, schedule
 from relay.engine import definitions, poller, submissions
 from relay.senders import base as senders_base
+from relay.senders import dialling, judging
 from relay.senders import opening as senders_opening
 from relay.settings import Settings
 from relay.store import opening as store_opening
@@ -50,6 +51,16 @@ def configured(settings: Settings) -> dict[str, definitions.Configured]:
         )
         for name, one in settings.destinations.items()
     }
+
+
+def judge(settings: Settings, ways: dialling.Dialling) -> definitions.Judge:
+    """What the registry asks about a URL from outside. Names are left to the dialling."""
+
+    async def problem(url: str) -> str | None:
+        judgement = await judging.judge(url, network(settings), resolve=False, ways=ways)
+        return judgement.problem
+
+    return problem
 
 
 def routes(settings: Settings) -> list[model.Route]:

@@ -6,7 +6,7 @@ Values and their encoding; ``destinations.py`` is what moves them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,9 @@ from relay import sealing
 from relay.domain import errors, model
 from relay.senders import base
 from relay.store import destinations as stored
+
+Judge = Callable[[str], Awaitable[str | None]]
+"""Why a URL could never be told, by what it spells out; ``None`` where nothing is known against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class Destinations:
         *,
         store: store_base.Store,
         opener: base.Opener,
+        judge: definitions.Judge,
         sealer: sealing.Sealer,
         dispatcher: dispatcher.Dispatcher,
         box: outbox.Outbox,
@@ -70,6 +71,7 @@ class Destinations:
         """``resume_rate`` is in deliveries per second, ``inline_kept`` in seconds since the last use."""
         self._store = store
         self._opener = opener
+        self._judge = judge
         self._vault = vault.Vault(store, sealer)
         self._dispatcher = dispatcher
         self._roster = roster.Roster(dispatcher=dispatcher, box=box)
@@ -180,6 +182,7 @@ class Destinations:
             self._check_new(name, source)
             asymmetric = source is model.Source.INLINE
             definition, opened, made = await self._open_signed(name, definition, asymmetric=asymmetric)
+            await self._refuse_unreachable(definition.url)
             now = self._clock.now()
             known = definitions.Record(
                 name=name,
@@ -209,7 +212,11 @@ class Destinations:
             if known.source is model.Source.INLINE:
                 raise errors.DestinationReadOnly(f"{name} is what its URL was named with; name another one")
             assert known.definition is not None
-            await self._redefine(known, known.definition.changed(members))
+            after = known.definition.changed(members)
+            if after.url != known.definition.url:
+                await self._open(name, after)
+                await self._refuse_unreachable(after.url)
+            await self._redefine(known, after)
             return self.get(name)
 
     async def delete(self, name: str) -> None:
@@ -431,6 +438,11 @@ class Destinations:
         except errors.DestinationRefused as exc:
             raise errors.RequestRefused(exc.problem, pointer=f"/{exc.part}") from None
         return opened
+
+    async def _refuse_unreachable(self, url: str) -> None:
+        """What is never dialled would only fail later, where nobody looks."""
+        if (problem := await self._judge(url)) is not None:
+            raise errors.RequestRefused(problem, pointer="/url")
 
     async def _open_signed(
         self, name: str, definition: definitions.Definition, *, asymmetric: bool

@@ -135,7 +135,7 @@ async def daemon(urls: list[str], place: Place) -> AsyncIterator[harness.Relay]:
             place.directory,
             upstream,
             destinations,
-            routes=[{"notify": list(destinations)}],
+            routes=[{"notify": list(destinations)}] if destinations else [],
             network={"allow_private": list(place.opened)},
             ways=place.net.ways,
         ) as relay,
@@ -234,6 +234,27 @@ async def test_no_spelling_gets_anywhere(path: str, place: Place, receiver: rece
     assert not any("secret" in said for said in outcomes.values())
     assert place.net.dialled() == []
     assert receiver.connections == 0
+
+
+async def test_no_spelling_becomes_a_destination(place: Place, receiver: receivers.Receiver) -> None:
+    """``POST /destinations``: each webhook, and one chat URL for each rule, since those start a worker."""
+    cases = table.cases(table.SPELLINGS, port=receiver.port)
+    chats = {case.rule: case for case in cases if not secrets(case.url) and expected(case, "create")}
+    tried = [case for case in cases if secrets(case.url) and expected(case, "create")] + [*chats.values()]
+    said: Outcomes = {}
+    async with daemon([], place) as relay:
+        for case in tried:
+            body = {"name": "made", "url": case.url}
+            status, problem = await relay.call("POST", "/destinations", json=body)
+            assert (status, problem["errors"][0]["pointer"]) == (422, "/url"), problem
+            said[case.url] = problem["detail"]
+        _, listed = await relay.call("GET", "/destinations")
+    assert listed["destinations"] == []
+    assert {case.url: rule_in(said[case.url]) for case in tried if case.rule is not table.UNREADABLE} == {
+        case.url: case.rule for case in tried if case.rule is not table.UNREADABLE
+    }
+    assert not any("secret" in text for text in said.values())
+    assert place.net.dialled() == []
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -175,6 +175,7 @@ async def test_the_judgement_as_json(relay: Runner) -> None:
     ended = await relay("config", "check-url", "http://localhost:9/tok", "--json")
     assert ended.code == 1
     told = json.loads(ended.out)
+    assert told.pop("problem").startswith("the address of localhost is refused by the rule loopback: ")
     assert {"address": "127.0.0.1", "rule": "loopback"} in told.pop("resolved")
     assert told == {
         "verdict": "refused",
@@ -183,8 +184,6 @@ async def test_the_judgement_as_json(relay: Runner) -> None:
         "rule": "loopback",
         "opened_by": "network.allow_private",
         "proxied": False,
-        "problem": "the address of localhost is refused by the rule loopback: "
-        "network.allow_private can open it",
     }
 
 

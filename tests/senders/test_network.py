@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.domain import errors
-from relay.senders import network
+from relay.senders import network, schemes
 from relay.senders.network import Rule
 
 NOBODY = network.AddressPolicy()
@@ -232,3 +234,11 @@ def test_a_refusal_names_the_rule() -> None:
     assert "rule private" in str(error)
     assert "network.allow_private" in str(error)
     assert "never" in str(network.refused("hooks.example", Rule.METADATA))
+
+
+def test_the_documented_rules_are_these() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "network.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (never|yes) \|$", page, re.MULTILINE)
+    assert dict(rows) == {rule.value: "yes" if rule.openable else "never" for rule in Rule}
+    named = set(re.findall(r"[+\w-]+", page.partition("in any spelling: ")[2].partition(".\n")[0].lower()))
+    assert named - {"and", "the", "headers"} == schemes.REFUSED_ARGUMENTS
