@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import gc
 import os
@@ -22,11 +23,14 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from relay import wiring
 from relay.catalogue import opening as catalogue
-from relay.domain import errors, model, routing, schedule
+from relay.domain import errors, routing
 from relay.engine import (
     batcher,
     clock,
+    definitions,
+    destinations,
     dispatcher,
     feed,
     health,
@@ -42,6 +46,7 @@ from relay.engine import (
     systemd,
 )
 from relay.engine import randomness as randomness_module
+from relay.senders import dialling
 from relay.senders import opening as senders_opening
 from relay.settings import Settings
 from relay.store import base as store_base
@@ -51,6 +56,7 @@ from relay.web import app as web_app
 from relay.web import auth, serving, streams
 
 log = structlog.get_logger(__name__)
+audit = structlog.get_logger("relay.audit")
 
 RESUME_PAGE: Final = 500
 """Tasks read at once when the watch list is rebuilt."""
@@ -63,11 +69,16 @@ Randomness = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A daemon that serves at ``url``. ``services`` is what its handlers use."""
+    """A daemon that serves at ``url``. ``services`` is what its handlers use.
+
+    ``reload`` takes destinations, routes and operator from other settings, all or nothing. It raises
+    ``errors.ConfigurationError`` and ``errors.StoreError``, and answers with what it changed.
+    """
 
     url: str
     services: web_app.Services
     supervisor: supervisor.Supervisor
+    reload: Callable[[Settings], Awaitable[definitions.Changes]]
 
 
 @contextlib.asynccontextmanager
@@ -77,6 +88,7 @@ async def running(
     time: clock.Clock | None = None,
     rng: random.Random | None = None,
     randomness: Randomness | None = None,
+    ways: dialling.Dialling = dialling.SYSTEM,
 ) -> AsyncIterator[Running]:
     """Run the daemon; leaving the block drains and closes it.
 
@@ -87,12 +99,10 @@ async def running(
     rolls = rng or random.Random()  # noqa: S311 - jitter, no secret
     fresh = randomness or randomness_module.Pool(secrets.token_bytes)
     async with contextlib.AsyncExitStack() as stack:
-        senders = await senders_opening.open_senders(
-            [destination_config(settings, name) for name in settings.destinations],
-            network_config(settings),
-            now=ticking.now,
-        )
+        senders = senders_opening.make_senders(wiring.network(settings), now=ticking.now, ways=ways)
         stack.push_async_callback(senders.aclose)
+        configured = wiring.configured(settings)
+        opened = await senders.open(*(one.spec for one in configured.values()))
         asking = await _open_upstreams(settings, ticking, stack)
         store = await store_opening.open_store(settings.store.url, exclusive=True, migrate=True)
         stack.push_async_callback(store.aclose)
@@ -102,32 +112,14 @@ async def running(
         flush_keys = app[auth.AUTHENTICATOR].flush
         stack.push_async_callback(_without_fail, flush_keys)
         stack.push_async_callback(engine.close)
+        await engine.destinations.start(
+            configured, opened, routes=wiring.routes(settings), operator=settings.operator.notify
+        )
         await engine.resume()
         site, url = await _listen(app, settings, stack)
         engine.start(flush_keys=flush_keys)
         stack.push_async_callback(engine.drain, site, settings.server.drain_timeout)
-        yield Running(url=url, services=services, supervisor=engine.supervisor)
-
-
-def destination_config(settings: Settings, name: str) -> senders_opening.DestinationConfig:
-    """``[destinations.NAME]`` as the senders take it."""
-    one = settings.destinations[name]
-    return senders_opening.DestinationConfig(
-        name=name,
-        url=one.url.get_secret_value(),
-        secrets=(one.secret.get_secret_value(),) if one.secret else (),
-        timeout=one.timeout,
-    )
-
-
-def network_config(settings: Settings) -> senders_opening.NetworkConfig:
-    """``[network]`` as the senders take it."""
-    proxy = settings.network.proxy
-    return senders_opening.NetworkConfig(
-        allow_private=tuple(settings.network.allow_private),
-        proxy=proxy.get_secret_value() if proxy else None,
-        ca_file=settings.network.ca_file,
-    )
+        yield Running(url=url, services=services, supervisor=engine.supervisor, reload=engine.reload)
 
 
 async def _open_upstreams(
@@ -195,17 +187,14 @@ class _Engine:
         self._randomness = randomness
         self._rolls = rolls
         self.supervisor = supervisor.Supervisor(ticking)
-        self._box = outbox.Outbox(
-            _table(settings, senders),
-            operator=settings.operator.notify,
-            public_url=settings.server.public_url,
-        )
+        # Empty until the registry starts.
+        self._box = outbox.Outbox(routing.Table(destinations={}), public_url=settings.server.public_url)
         self.feed = feed.Feed(store, render=streams.frame)
-        self._task_writes = batcher.Batcher("task writes", self.feed.record)
-        self._attempt_writes = batcher.Batcher("attempt writes", store.record_attempts)
-        self.dispatcher = self._make_dispatcher(senders)
+        self._writes = batcher.Batcher("writes", self.feed.write)
+        self.dispatcher = self._make_dispatcher()
+        self.destinations = self._make_destinations(senders)
         recorder = recording.Recorder(
-            store=store, writes=self._task_writes, dispatcher=self.dispatcher, box=self._box, clock=ticking
+            store=store, writes=self._writes, dispatcher=self.dispatcher, box=self._box, clock=ticking
         )
         self._poller_loops = self._make_pollers(asking, recorder)
         self.pollers = pollers.Pollers(self._poller_loops)
@@ -220,7 +209,7 @@ class _Engine:
         self.submissions = submissions.Submissions(
             store=store,
             upstreams=asking,
-            options=_submission_options(settings),
+            options=wiring.submission_options(settings),
             intake=self.intake,
             supervisor=self.supervisor,
             clock=ticking,
@@ -238,18 +227,31 @@ class _Engine:
             store=store, supervisor=self.supervisor, dispatcher=self.dispatcher, clock=ticking
         )
 
-    def _make_dispatcher(self, senders: senders_opening.Senders) -> dispatcher.Dispatcher:
-        destinations = self._settings.destinations
+    def _make_dispatcher(self) -> dispatcher.Dispatcher:
         return dispatcher.Dispatcher(
             store=self._store,
-            senders=senders.senders,
-            schedules={name: tuple(one.schedule) for name, one in destinations.items()},
+            destinations=(),
+            policy=wiring.failing(self._settings),
+            resume_rate=self._settings.failing.resume_rate,
             box=self._box,
             supervisor=self.supervisor,
-            recorder=self._attempt_writes,
+            recorder=self._writes,
             clock=self._clock,
             rng=self._rolls,
             randomness=self._randomness,
+        )
+
+    def _make_destinations(self, senders: senders_opening.Senders) -> destinations.Destinations:
+        return destinations.Destinations(
+            store=self._store,
+            opener=senders,
+            sealer=wiring.sealer(self._settings),
+            dispatcher=self.dispatcher,
+            box=self._box,
+            clock=self._clock,
+            randomness=self._randomness,
+            resume_rate=self._settings.failing.resume_rate,
+            inline_kept=self._settings.retention.tasks_days * janitor.DAY,
         )
 
     def _make_pollers(
@@ -258,7 +260,7 @@ class _Engine:
         return {
             name: poller.Poller(
                 upstream,
-                _poller_options(self._settings, name),
+                wiring.poller_options(self._settings, name),
                 recorder=recorder,
                 supervisor=self.supervisor,
                 clock=self._clock,
@@ -270,12 +272,6 @@ class _Engine:
 
     async def _notice(self, kind: str, key: str, text: str) -> None:
         await self.dispatcher.notify_operator(kind, key=key, text=text)
-
-    async def _hold_unconfigured(self) -> None:
-        """Registrations may still name destinations that left the configuration."""
-        known = self._settings.destinations
-        if (await self._store.due()).keys() - known.keys():
-            await self._store.hold_unconfigured(known, now=self._clock.now())
 
     def services(self) -> web_app.Services:
         """What the web application uses."""
@@ -291,7 +287,7 @@ class _Engine:
             clock=self._clock,
             settings=self._settings,
             catalogue=self._catalogue,
-            table=self._box.table,
+            destinations=self.destinations,
             randomness=self._randomness,
         )
 
@@ -301,10 +297,11 @@ class _Engine:
         caretaker = janitor.Janitor(
             store=self._store,
             days=janitor.Days(tasks=days.tasks_days, events=days.events_days, attempts=days.attempts_days),
+            dispatcher=self.dispatcher,
             clock=self._clock,
-            chores=[flush_keys, self._hold_unconfigured, self.redeliveries.tidy],
+            chores=[flush_keys, self.destinations.care, self.redeliveries.tidy],
         )
-        loops: list[supervisor.Loop] = [self._task_writes, self._attempt_writes, self.dispatcher, caretaker]
+        loops: list[supervisor.Loop] = [self._writes, self.dispatcher, caretaker]
         loops += [self.redeliveries, self.feed, *self._poller_loops.values()]
         if (interval := systemd.watchdog_interval()) is not None:
             loops.append(systemd.Watchdog(interval, self.health.alive))
@@ -318,7 +315,7 @@ class _Engine:
         """
         now = self._clock.now()
         voided = await self._store.void_leases(now=now)
-        held, released = await self._store.hold_unconfigured(self._settings.destinations, now=now)
+        held, released = await self.destinations.settle()
         after: str | None = None
         watched = 0
         while page := await self._store.running(after=after, limit=RESUME_PAGE):
@@ -330,6 +327,15 @@ class _Engine:
         self.dispatcher.wake.set()
         await self.submissions.resume()
         log.info("resumed", tasks=watched, leases_voided=voided, held=held, released=released)
+
+    async def reload(self, settings: Settings) -> definitions.Changes:
+        """See ``Running.reload``."""
+        changes = await self.destinations.reload(
+            wiring.configured(settings), routes=wiring.routes(settings), operator=settings.operator.notify
+        )
+        if sections := wiring.restart_needed(self._settings, settings):
+            log.warning("settings changed that need a restart", sections=sections)
+        return changes
 
     async def drain(self, site: web.TCPSite, timeout: float) -> None:
         """Take nothing new, let sends end within ``timeout`` seconds, release the rest."""
@@ -347,67 +353,25 @@ class _Engine:
         """Write what was handed in, then stop every loop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._task_writes.flushed()
-                await self._attempt_writes.flushed()
+                await self._writes.flushed()
         await self.supervisor.stop()
-
-
-def _table(settings: Settings, senders: senders_opening.Senders) -> routing.Table:
-    destinations = {
-        name: model.Destination(
-            name=name,
-            format=senders.senders[name].format,
-            statuses=None if one.statuses is None else frozenset(one.statuses),
-            prompt=one.prompt,
-        )
-        for name, one in settings.destinations.items()
-    }
-    routes = [
-        model.Route(
-            notify=tuple(route.notify),
-            status=None if route.when.status is None else tuple(route.when.status),
-            model=route.when.model,
-        )
-        for route in settings.routes
-    ]
-    return routing.Table(destinations=destinations, routes=routes)
-
-
-def _poller_options(settings: Settings, name: str) -> poller.Options:
-    one = settings.upstreams[name]
-    return poller.Options(
-        pace=schedule.Pace(
-            interval_min=one.poll_interval_min,
-            interval_max=one.poll_interval_max,
-            stall_timeout=one.stall_timeout,
-        ),
-        requests_per_second=one.requests_per_second,
-        concurrency=one.concurrency,
-        confirm_timeout=one.confirm_timeout,
-    )
-
-
-def _submission_options(settings: Settings) -> dict[str, submissions.Options]:
-    return {
-        name: submissions.Options(
-            submit_timeout=one.submit_timeout, idempotency_window=one.idempotency_window
-        )
-        for name, one in settings.upstreams.items()
-    }
 
 
 # -- the process ------------------------------------------------------------------------------------
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, reread: Callable[[], Settings]) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal ends the process at once.
+
+    SIGHUP has destinations, routes and operator taken from what ``reread`` gives; what cannot be used
+    is logged and changes nothing.
 
     2: the configuration or the database's schema cannot be used, and a restart would not help.
     1: database or port cannot be had. 0: stopped as asked.
     """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings))
+            runner.run(_serve(settings, reread))
     except (errors.ConfigurationError, errors.SchemaTooNew, errors.SchemaChanged) as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201
         return 2
@@ -432,11 +396,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
+async def _serve(settings: Settings, reread: Callable[[], Settings]) -> None:
+    signals = _Signals()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop)
+        loop.add_signal_handler(number, signals.stop)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, signals.reload)
     async with running(settings) as daemon:
         await _advise_on_keys(settings, daemon)
         print(f"relay listening on {daemon.url}", flush=True)  # noqa: T201
@@ -444,15 +410,47 @@ async def _serve(settings: Settings) -> None:
         # What was made so far stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
-        await stop.wait()
+        while await signals.reloading():
+            daemon.supervisor.spawn(_reload(daemon, reread), name="reload")
         log.info("stopping")
 
 
-def _on_signal(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        # Everything that must survive is committed or will be sent again with the same id.
-        os._exit(1)
-    stop.set()
+class _Signals:
+    """What the process was told by signals."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._stop = False
+
+    def stop(self) -> None:
+        """SIGTERM or SIGINT came."""
+        if self._stop:
+            # Everything that must survive is committed or will be sent again with the same id.
+            os._exit(1)
+        self._stop = True
+        self._told.set()
+
+    def reload(self) -> None:
+        """SIGHUP came, perhaps before the daemon was ready: it is not lost."""
+        self._told.set()
+
+    async def reloading(self) -> bool:
+        """Wait for the next: ``True`` to reload, ``False`` to stop."""
+        await self._told.wait()
+        self._told.clear()
+        return not self._stop
+
+
+async def _reload(daemon: Running, reread: Callable[[], Settings]) -> None:
+    systemd.notify(systemd.reloading())
+    try:
+        changes = await daemon.reload(await asyncio.to_thread(reread))
+    except (errors.ConfigurationError, errors.StoreError) as exc:
+        log.error("configuration not reloaded, the former one stays", error="; ".join(str(exc).splitlines()))
+    else:
+        audit.info("configuration.reloaded", by="SIGHUP", **dataclasses.asdict(changes))
+    finally:
+        systemd.notify("READY=1")
 
 
 async def _advise_on_keys(settings: Settings, daemon: Running) -> None:

@@ -1,7 +1,7 @@
 """Counters and gauges, in one registry. Names follow Prometheus' own advice; labels are bounded.
 
 Label values are configured names (upstream, destination) or short reasons from our own code, never
-anything that a peer wrote.
+anything that a peer wrote. Destinations that registrations name by URL are all called ``inline``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,21 @@ DELIVERIES: Final = Gauge(
     "relay_deliveries", "Deliveries not delivered, by state.", ["destination", "state"], registry=REGISTRY
 )
 OLDEST_DUE_SECONDS: Final = Gauge(
-    "relay_oldest_due_seconds", "Age of the oldest delivery that is due.", registry=REGISTRY
+    "relay_oldest_due_seconds",
+    "Age of the oldest delivery that is due and that no pace, seat, pause or hold keeps back.",
+    registry=REGISTRY,
+)
+DESTINATION_STATE: Final = Gauge(
+    "relay_destination_state",
+    "1 for the state that the destination is in: active, paused, disabled. Of inline ones, how many.",
+    ["destination", "state"],
+    registry=REGISTRY,
+)
+DESTINATION_FAILING_SECONDS: Final = Gauge(
+    "relay_destination_failing_seconds",
+    "For how long every attempt has failed; 0 while deliveries arrive. Of inline ones, the longest.",
+    ["destination"],
+    registry=REGISTRY,
 )
 SUBMISSIONS: Final = Counter(
     "relay_submissions_total",

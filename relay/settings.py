@@ -29,6 +29,8 @@ from relay.domain import backoff, errors, ids, model
 PREFIX: Final = "RELAY_"
 SECRET_FILE_MAX: Final = 64 * 1024
 """Bytes of a secret's file that are read; a larger file is certainly not a secret."""
+SECRET_LENGTH_MIN: Final = 16
+"""Characters of a key of relay itself."""
 
 
 def _split(value: object) -> object:
@@ -84,13 +86,31 @@ class Section(BaseModel):
         values = dict(data)
         for key in list(values):
             field = cls.model_fields.get(str(key).removesuffix("_file"))
-            if field is None or key in cls.model_fields or "SecretStr" not in str(field.annotation):
+            if field is None or key in cls.model_fields or not _is_secret(field.annotation):
                 continue
             name = key.removesuffix("_file")
             if name in values:
                 raise ValueError(f"{name} and {key} are both set: keep one")
             values[name] = _secret_from(values.pop(key), key)
         return values
+
+
+def _is_secret(annotation: object) -> bool:
+    """Whether a setting may come from a file: a secret or a list of them, no table."""
+    return "SecretStr" in str(annotation) and "dict[" not in str(annotation)
+
+
+def _headers(value: object) -> object:
+    """Headers by name; ``NAME_file`` names the file that holds the value of ``NAME``."""
+    if not isinstance(value, dict):
+        return value
+    headers = {str(name): each for name, each in value.items()}
+    for key in [name for name in headers if name.endswith("_file")]:
+        name = key.removesuffix("_file")
+        if name in headers:
+            raise ValueError(f"{name} and {key} are both set: keep one")
+        headers[name] = _secret_from(headers.pop(key), key)
+    return headers
 
 
 def _secret_from(path: object, key: str) -> str:
@@ -178,7 +198,13 @@ class DestinationSettings(Section):
     url: SecretStr
     """http(s) for a signed webhook; any other URL is Apprise's."""
     secret: SecretStr | None = None
-    """``whsec_…``; required for webhooks. Nothing else is signed."""
+    """``whsec_…``; a webhook needs this or a signing key. Nothing else is signed."""
+    previous_secret: SecretStr | None = None
+    """``whsec_…`` that signs too, until every receiver knows the new one."""
+    signing_key: SecretStr | None = None
+    """``whsk_…``: an ed25519 key that signs (``v1a``), for receivers that are not to hold a secret."""
+    headers: Annotated[dict[str, SecretStr], BeforeValidator(_headers)] = Field(default_factory=dict)
+    """Headers of your own on every webhook. Their values are secrets."""
     statuses: Annotated[list[model.Change], BeforeValidator(_split)] | None = None
     """What it hears; ``None``: succeeded, failed, cancelled, lost and stalled."""
     prompt: bool = True
@@ -191,6 +217,31 @@ class DestinationSettings(Section):
     """Seconds before each attempt, from the one before; as many attempts as there are numbers."""
     timeout: Seconds | None = None
     """Seconds for one attempt; ``None``: 15 for webhooks, 10 for chat, 30 for mail."""
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    """Sends in flight at once; ``None``: 8 for webhooks, 1 for chat and mail."""
+    rate: float | None = Field(default=None, ge=0.001, le=10_000, allow_inf_nan=False)
+    """Deliveries per second at most; ``None``: as fast as it takes them."""
+    age_max: Seconds | None = None
+    """Seconds after which what could not be told is given up; ``None``: never before the schedule ends."""
+    retry_after_max: Seconds = backoff.RETRY_AFTER_MAX
+    """Seconds that the peer may ask relay to wait at most; longer waits are the schedule's business."""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> DestinationSettings:
+        if self.previous_secret is not None and self.secret is None:
+            raise ValueError("previous_secret is set, but no secret")
+        return self
+
+
+class FailingSettings(Section):
+    """``[failing]``: when a destination to which nothing arrives is disabled, and how it is resumed."""
+
+    window: Seconds = 5 * 86400.0
+    """Seconds of nothing but failures. Longer than the schedule: a weekend and a Monday."""
+    changes_min: int = Field(default=5, ge=1, le=1000)
+    """Distinct deliveries that must have failed: one that it cannot digest does not silence it."""
+    resume_rate: float = Field(default=10.0, ge=0.001, le=10_000, allow_inf_nan=False)
+    """Held deliveries per second that are released when a destination is resumed or is back."""
 
 
 class RouteWhen(Section):
@@ -244,15 +295,25 @@ class SecuritySettings(Section):
     """``[security]``: keys of relay itself."""
 
     secret_key: Annotated[list[SecretStr], BeforeValidator(_split)] = Field(default_factory=list)
-    """Newest first. Encrypts secrets made by API; nothing is made by API yet."""
+    """Newest first, at least 16 characters each. Encrypts what is secret of destinations made by API;
+    without any, relay makes one beside the database when it first needs it."""
     admin_key: SecretStr | None = None
     """An admin API key that is not in the database; at least 16 characters."""
+    allow_inline_destinations: bool = False
+    """Whether clients may name a URL instead of a destination: relay then sends wherever they say."""
 
     @pydantic.field_validator("admin_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError("shorter than 16 characters")
+        if value is not None and len(value.get_secret_value()) < SECRET_LENGTH_MIN:
+            raise ValueError(f"shorter than {SECRET_LENGTH_MIN} characters")
+        return value
+
+    @pydantic.field_validator("secret_key")
+    @classmethod
+    def _each_long_enough(cls, value: list[SecretStr]) -> list[SecretStr]:
+        if any(len(key.get_secret_value()) < SECRET_LENGTH_MIN for key in value):
+            raise ValueError(f"one of the keys is shorter than {SECRET_LENGTH_MIN} characters")
         return value
 
 
@@ -287,6 +348,7 @@ class Settings(BaseSettings):
     upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
     destinations: dict[str, DestinationSettings] = Field(default_factory=dict)
     routes: list[RouteSettings] = Field(default_factory=list)
+    failing: FailingSettings = FailingSettings()
     operator: OperatorSettings = OperatorSettings()
     network: NetworkSettings = NetworkSettings()
     security: SecuritySettings = SecuritySettings()
@@ -311,6 +373,9 @@ class Settings(BaseSettings):
             for name in names:
                 if not ids.is_name(name):
                     raise ValueError(f"{kind}.{name[:80]!r}: names look like [a-z][a-z0-9_]{{0,62}}")
+                if kind == "destinations" and name.startswith(ids.INLINE_PREFIX):
+                    reserved = f"names that begin with {ids.INLINE_PREFIX} are for URLs that clients name"
+                    raise ValueError(f"{kind}.{name}: {reserved}")
         if self.default_upstream is not None and self.default_upstream not in self.upstreams:
             raise ValueError(
                 f"default_upstream: no such upstream{_nearest(self.default_upstream, self.upstreams)}"
@@ -424,9 +489,7 @@ def _explain(error: Any, origins: Mapping[tuple[str, ...], str], path: Path | No
     if error["type"] == "extra_forbidden":
         parent = _model_at(Settings, loc[:-1])
         known = list(parent.model_fields) if parent else []
-        known += [
-            f"{k}_file" for k in known if parent and "SecretStr" in str(parent.model_fields[k].annotation)
-        ]
+        known += [f"{k}_file" for k in known if parent and _is_secret(parent.model_fields[k].annotation)]
         return f"{where}: unknown key{_nearest(loc[-1], known)}"
     if error["type"] == "missing":
         return f"{where}: is required"

@@ -25,6 +25,7 @@ import aiohttp
 
 from relay import daemon, settings
 from relay.engine import clock
+from relay.senders import dialling
 from tests.fakes import receivers
 from tests.fakes import sandbox as sandboxes
 
@@ -165,6 +166,8 @@ async def running(
     directory: Path,
     upstream: Peer,
     destinations: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    ways: dialling.Dialling = dialling.SYSTEM,
     **options: Any,
 ) -> AsyncIterator[Relay]:
     """Run a daemon until the block ends; then it is drained."""
@@ -173,7 +176,7 @@ async def running(
         environ={}, overrides=overrides(directory, upstream, destinations or {}, **options)
     )
     async with (
-        daemon.running(chosen, time=time) as process,
+        daemon.running(chosen, time=time, ways=ways) as process,
         caller(process.url) as session,
     ):
         yield Relay(process.url, session, process, time)

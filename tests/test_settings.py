@@ -80,7 +80,8 @@ def sections(
             yield from sections(value, inner, f"{name}.{key}")
         elif isinstance(value, dict):
             for one, each in value.items():
-                yield from sections(each, given[key][one], f"{name}.{key}.{one}")
+                if isinstance(each, pydantic.BaseModel):
+                    yield from sections(each, given[key][one], f"{name}.{key}.{one}")
         elif key == "routes":
             for index, each in enumerate(value):
                 yield from sections(each, given[key][index], f"{name}.{key}")
@@ -161,8 +162,40 @@ def test_lists_from_the_environment_are_words_or_json(words: str) -> None:
 
 
 def test_secret_lists_from_the_environment() -> None:
-    loaded = load(RELAY_SECURITY__SECRET_KEY="one,two")
-    assert [key.get_secret_value() for key in loaded.security.secret_key] == ["one", "two"]
+    loaded = load(RELAY_SECURITY__SECRET_KEY=f"new-{SECRET},old-{SECRET}")
+    keys = [key.get_secret_value() for key in loaded.security.secret_key]
+    assert keys == [f"new-{SECRET}", f"old-{SECRET}"]
+
+
+def test_a_destinations_headers_are_secrets_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("Bearer filed\n")
+    text = f"""[destinations.a]
+url = 'https://x'
+headers = {{ X-Shop = 'north', Authorization_file = '{tmp_path}/token' }}"""
+    loaded = load(text, tmp_path=tmp_path, RELAY_DESTINATIONS__A__HEADERS__TRACE="on")
+    shown = {name: value.get_secret_value() for name, value in loaded.destinations["a"].headers.items()}
+    assert shown == {"X-Shop": "north", "Authorization": "Bearer filed", "trace": "on"}
+    twice = "[destinations.a]\nurl = 'https://x'\nheaders = { X = 'a', X_file = 'b' }"
+    assert "X and X_file are both set" in refusal(twice, tmp_path=tmp_path)
+    assert "unknown key" in refusal("[destinations.a]\nurl = 'x'\nheaders_file = 'y'", tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[destinations.inline_x]\nurl = 'https://x'", "names that begin with inline_"),
+        (
+            "[destinations.a]\nurl = 'https://x'\nprevious_secret = 'y'",
+            "previous_secret is set, but no secret",
+        ),
+        ("[destinations.a]\nurl = 'https://x'\nrate = 0", "greater than or equal to 0.001"),
+        ("[destinations.a]\nurl = 'https://x'\nconcurrency = 0", "greater than or equal to 1"),
+        ("[security]\nsecret_key = ['short']", "shorter than 16 characters"),
+        ("[failing]\nwindow = 0", "greater than 0"),
+    ],
+)
+def test_what_a_destination_cannot_have_is_told(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(text, tmp_path=tmp_path)
 
 
 def test_a_bare_id_belongs_to_the_only_upstream_or_the_one_that_is_named() -> None:
@@ -264,6 +297,10 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         f"[destinations.a]\nurl = 'x://y'\nsecret = {{x = '{SECRET}'}}",
         f"[network]\nproxy = ['{SECRET}']",
         f"[security]\nsecret_key = [['{SECRET}']]",
+        f"[security]\nsecret_key = ['{SECRET}', 'short']",
+        f"[destinations.a]\nurl = 'https://x'\nheaders = {{X = ['{SECRET}']}}",
+        f"[destinations.a]\nurl = 'https://x'\nheaders = '{SECRET}'",
+        f"[destinations.a]\nurl = 'https://x'\nheaders = {{X_file = '/nowhere/{SECRET}'}}",
         f"[server]\npublic_url = '{SECRET}'",
         f"[server]\nport = '{SECRET}'",
         f"api_key = '{SECRET}\n",
@@ -303,7 +340,8 @@ def test_a_secrets_file_that_cannot_be_used_is_told(tmp_path: Path, content: byt
 
 def test_every_secret_is_a_secret_type() -> None:
     """Whatever is called a key or a secret, or may hold a password, is masked wherever it is printed."""
-    named = {"api_key", "secret", "url", "proxy", "secret_key", "admin_key"}
+    named = {"api_key", "secret", "previous_secret", "signing_key", "headers", "url", "proxy"}
+    named |= {"secret_key", "admin_key"}
     public = {("StoreSettings", "url")}
     found = set()
     for section in settings.Section.__subclasses__():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
     import pydantic
 
     from relay import settings as settings_module
+    from relay.senders import judging
 
 EXAMPLE: Final = "relay.example.toml"
 """In ``config/`` of the repository; beside this package in what is installed."""
 
+URL_BYTES_MAX: Final = 65536
+"""Read from a file or stdin; no URL is that long."""
+
 
 @click.group()
 def config() -> None:
-    """The settings: check, show, an example."""
+    """The settings: check, check a URL, show, an example."""
 
 
 @config.command("check")
@@ -41,6 +46,85 @@ def check(*, config_file: str | None) -> None:
     if problems:
         raise output.Unusable("\n".join(problems))
     output.line("ok")
+
+
+@config.command("check-url")
+@click.argument("url")
+@options.config
+@click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON.")
+def check_url(*, url: str, config_file: str | None, as_json: bool) -> int:
+    """Say what relay would make of URL, and which rule keeps it from being dialled.
+
+    Names are resolved; nothing is dialled. The URLs of destinations are secrets, and every user of the
+    machine can read the arguments of commands: give - to read it from stdin, or @FILE.
+
+    \b
+    relay config check-url - < url.txt
+    relay config check-url @url.txt --config relay.toml
+
+    Exit codes: 0 it would be dialled, 1 it would not, 2 nothing can ever be sent to it.
+    """
+    from relay import wiring
+    from relay.senders import judging
+
+    network = wiring.network(files.load(files.path(config_file)))
+    judgement = asyncio.run(judging.judge(_url(url), network))
+    if as_json:
+        output.line(json.dumps(_as_json(judgement), ensure_ascii=False))
+    else:
+        _show(judgement)
+    return {judging.Verdict.ALLOWED: 0, judging.Verdict.UNUSABLE: 2}.get(judgement.verdict, 1)
+
+
+def _url(text: str) -> str:
+    """The argument's URL: as it is, from stdin (``-``), or from a file (``@FILE``)."""
+    if text == "-":
+        read = sys.stdin.buffer.read(URL_BYTES_MAX)
+    elif text.startswith("@"):
+        try:
+            with Path(text[1:]).open("rb") as file:
+                read = file.read(URL_BYTES_MAX)
+        except OSError as exc:
+            raise output.Unusable(f"{text[1:]}: {exc.strerror}") from None
+    else:
+        read = text.encode("utf-8", "replace")
+    url = read.decode("utf-8", "replace").strip()
+    if not url:
+        raise output.Unusable("there is no URL: give it as argument, by @FILE, or on stdin with -")
+    return url
+
+
+def _as_json(judgement: judging.Judgement) -> dict[str, Any]:
+    return {
+        "verdict": judgement.verdict,
+        "service": judgement.service,
+        "address": judgement.shown,
+        "resolved": [{"address": address, "rule": rule} for address, rule in judgement.addresses],
+        "rule": judgement.rule,
+        "opened_by": judgement.opened_by,
+        "proxied": judgement.proxied,
+        "problem": judgement.problem,
+    }
+
+
+def _show(judgement: judging.Judgement) -> None:
+    shown: dict[str, object] = {"verdict": judgement.verdict, "service": judgement.service}
+    shown["address"] = judgement.shown
+    if judgement.addresses:
+        shown["resolved"] = [
+            address if rule is None else f"{address} ({rule})" for address, rule in judgement.addresses
+        ]
+    if judgement.rule is not None:
+        shown["rule"] = judgement.rule
+        if judgement.opened_by is None:
+            shown["opened by"] = "nothing: this rule has no exceptions"
+        else:
+            shown["opened by"] = f"{judgement.opened_by}, with a range that holds every refused address"
+    if judgement.proxied:
+        shown["proxy"] = "network.proxy resolves names and dials; only addresses spelled out are judged here"
+    if judgement.problem is not None:
+        shown["problem"] = judgement.problem
+    output.fields(shown)
 
 
 async def _examine(
@@ -71,22 +155,40 @@ async def _examine(
                 lines += await _destinations(settings, names)
             except errors.ConfigurationError as exc:
                 problems.append(str(exc))
+    problems += await _refused(settings)
     return lines, list(dict.fromkeys(problems))
+
+
+async def _refused(settings: settings_module.Settings) -> list[str]:
+    """A problem for each destination that nothing could ever be sent to.
+
+    ``serve`` starts with one whose address is spelled out and refused; it would only never be told.
+    Names are left alone: what they resolve to may change.
+    """
+    from relay import wiring
+    from relay.domain import errors
+    from relay.senders import judging
+
+    urls = {name: one.url.get_secret_value() for name, one in settings.destinations.items()}
+    try:
+        judged = await judging.judge_all(urls, wiring.network(settings), resolve=False)
+    except errors.ConfigurationError:
+        return []  # the network itself cannot be used, which was told
+    return [f"destinations.{name}.url: {one.problem}" for name, one in judged.items() if one.problem]
 
 
 async def _destinations(settings: settings_module.Settings, names: Sequence[str]) -> list[str]:
     """A line about each named destination. Raises ``errors.ConfigurationError``."""
-    from relay import daemon
+    from relay import wiring
     from relay.senders import opening
 
-    senders = await opening.open_senders(
-        [daemon.destination_config(settings, name) for name in names], daemon.network_config(settings)
-    )
+    senders = opening.make_senders(wiring.network(settings))
     try:
+        specs = [wiring.destination_spec(settings, name) for name in names]
         return [
-            f"destinations.{name}: {_kind(senders.services[name], settings.destinations[name])}, "
-            f"{senders.senders[name].address}"
-            for name in names
+            f"destinations.{one.sender.name}: {_kind(one.service, settings.destinations[one.sender.name])}, "
+            f"{one.sender.address}"
+            for one in await senders.open(*specs)
         ]
     finally:
         await senders.aclose()
@@ -138,7 +240,7 @@ def _lines(section: pydantic.BaseModel, path: tuple[str, ...]) -> Iterator[str]:
         value = getattr(section, name)
         if isinstance(value, pydantic.BaseModel):
             tables.append(((*path, name), value, False))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and all(isinstance(one, pydantic.BaseModel) for one in value.values()):
             tables += [((*path, name, key), inner, False) for key, inner in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], pydantic.BaseModel):
             tables += [((*path, name), inner, True) for inner in value]
@@ -163,6 +265,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
     if isinstance(value, (int, float)):
         return str(value)
     return json.dumps(str(value), ensure_ascii=False)

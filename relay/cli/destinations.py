@@ -1,14 +1,19 @@
-"""``relay destinations``: whom relay can tell, and whether telling them works."""
+"""``relay destinations``: whom relay can tell, making and changing them, and whether telling works.
+
+URLs, signing secrets and the values of headers are secrets: they come from a file (``@FILE``), from
+stdin (``-``) or from a prompt, never from an argument, which every user of the machine can read.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import rich_click as click
 from click import exceptions
 
-from relay.cli import client, deliveries, options, output
+from relay.cli import client, deliveries, destination_options, options, output, secret_input
 from relay.domain import model
 
 TEST_TIMEOUT: Final = 90.0
@@ -17,7 +22,7 @@ TEST_TIMEOUT: Final = 90.0
 
 @click.group()
 def destinations() -> None:
-    """Whom relay can tell: list, look, send a test."""
+    """Whom relay can tell: list, add, change, test, pause, resume, remove."""
 
 
 @destinations.command("ls")
@@ -27,7 +32,7 @@ def ls(*, as_json: bool) -> None:
     options.show_list(
         client.ask("GET", "/destinations"),
         "destinations",
-        headers=("DESTINATION", "KIND", "ADDRESS", "HEARS", "FROM"),
+        headers=("DESTINATION", "STATE", "SERVICE", "ADDRESS", "HEARS", "FROM"),
         row=_row,
         as_json=as_json,
     )
@@ -36,7 +41,8 @@ def ls(*, as_json: bool) -> None:
 def _row(destination: Mapping[str, Any]) -> Sequence[object]:
     return (
         destination.get("name"),
-        destination.get("format"),
+        destination.get("state"),
+        destination.get("service"),
         destination.get("address"),
         destination.get("statuses"),
         destination.get("source"),
@@ -52,17 +58,82 @@ def show(*, name: str, as_json: bool) -> None:
     if as_json:
         output.line(answer.text.strip())
         return
-    body = answer.json()
-    output.fields(
-        {
-            "destination": body.get("name"),
-            "kind": body.get("format"),
-            "address": body.get("address"),
-            "hears": body.get("statuses"),
-            "quotes prompt": body.get("prompt"),
-            "from": body.get("source"),
-        }
-    )
+    _show(answer.json())
+
+
+def _show(body: Mapping[str, Any]) -> None:
+    fields: dict[str, object] = {
+        "destination": body.get("name"),
+        "state": body.get("state"),
+        "service": body.get("service"),
+        "address": body.get("address"),
+        "from": body.get("source"),
+        "hears": body.get("statuses"),
+        "quotes prompt": body.get("prompt"),
+        "schedule": ", ".join(output.clean(delay) for delay in body.get("schedule") or ()),
+        "timeout": body.get("timeout"),
+        "concurrency": body.get("concurrency"),
+        "rate": body.get("rate"),
+        "age max": body.get("age_max"),
+        "headers": body.get("headers"),
+        "signatures": body.get("signatures"),
+    }
+    for name in ("paused_at", "disabled_at", "disabled_reason", "failing_since"):
+        if body.get(name) is not None:
+            value = body[name]
+            fields[name.replace("_", " ")] = output.moment(value) if name.endswith(("at", "since")) else value
+    output.fields(fields)
+
+
+@destinations.command("add")
+@click.argument("name")
+@destination_options.options
+@click.option("--secret", metavar="@FILE", help="The signing secret of a webhook; made where none is given.")
+@options.as_json
+def add(*, name: str, secret: str | None, as_json: bool, **wishes: Any) -> None:
+    """Add a destination. Its URL is asked for, or read from a file or stdin.
+
+    \b
+    relay destinations add renders
+    relay destinations add pipeline --url @pipeline.url --status failed --rate 5
+
+    http(s) is a signed webhook; every other URL is Apprise's: slack://, discord://, mailto:// and so on.
+    """
+    body = {"name": name, **destination_options.members(wishes)}
+    if "url" not in body:
+        body["url"] = secret_input.asked("URL")
+    if secret is not None:
+        body["secret"] = secret_input.read(secret, what="--secret")
+    answer = client.ask("POST", "/destinations", body=body)
+    if as_json:
+        output.line(answer.text.strip())
+        return
+    made = answer.json()
+    output.line(f"{output.clean(name)}  added  {output.clean(made.get('service'))}")
+    if made.get("secret") is not None:
+        output.line(output.clean(made["secret"]))
+        output.note("This is its signing secret. It is not shown again; the receiver verifies with it.")
+    output.note(f"see that it works: relay destinations test {output.clean(name)}")
+
+
+@destinations.command("change")
+@click.argument("name")
+@destination_options.options
+@options.as_json
+def change(*, name: str, as_json: bool, **wishes: Any) -> None:
+    """Change what is given and leave the rest; `default` puts an option back.
+
+    \b
+    relay destinations change pipeline --rate 20 --age-max default
+    """
+    body = destination_options.members(wishes)
+    if not body:
+        raise output.Unusable("nothing to change: give at least one option")
+    answer = client.ask("PATCH", f"/destinations/{client.quoted(name)}", body=body)
+    if as_json:
+        output.line(answer.text.strip())
+        return
+    _show(answer.json())
 
 
 @destinations.command("test")
@@ -73,6 +144,8 @@ def test(*, name: str, as_json: bool) -> None:
 
     \b
     relay destinations test renders
+
+    A test that arrives enables a destination again that was disabled.
     """
     answer = client.ask("POST", f"/destinations/{client.quoted(name)}/test", timeout=TEST_TIMEOUT)
     body = answer.json()
@@ -86,3 +159,87 @@ def test(*, name: str, as_json: bool) -> None:
                 f"not delivered yet; follow it with: relay deliveries show {output.clean(body.get('id'))}"
             )
         raise exceptions.Exit(1)
+
+
+@destinations.command("pause")
+@click.argument("name")
+def pause(*, name: str) -> None:
+    """Send it nothing until it is resumed; what it is owed is held."""
+    client.ask("POST", f"/destinations/{client.quoted(name)}/pause")
+    output.line(f"{output.clean(name)}  paused")
+
+
+@destinations.command("resume")
+@click.argument("name")
+@click.option(
+    "--which",
+    type=click.Choice(["all", "newest", "none"]),
+    default="all",
+    show_default=True,
+    help="What is sent of what was held: all of it, the newest of each task, or none.",
+)
+def resume(*, name: str, which: str) -> None:
+    """Send again, whether it was paused or disabled.
+
+    \b
+    relay destinations resume renders --which newest
+    """
+    body = client.ask("POST", f"/destinations/{client.quoted(name)}/resume", body={"which": which}).json()
+    output.line(f"{output.clean(name)}  {output.clean(body.get('state'))}")
+    output.note(
+        f"held deliveries: {output.clean(body.get('released'))} are sent now, "
+        f"{output.clean(body.get('superseded'))} superseded, {output.clean(body.get('dropped'))} given up"
+    )
+
+
+@destinations.command("rotate-secret")
+@click.argument("name")
+@click.option("--secret", metavar="@FILE", help="The new secret; made where none is given.")
+@click.option(
+    "--overlap", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the old one signs too."
+)
+@options.as_json
+def rotate_secret(*, name: str, secret: str | None, overlap: float | None, as_json: bool) -> None:
+    """Sign with a new secret, and with the old one too for a day.
+
+    \b
+    relay destinations rotate-secret pipeline --overlap 3600
+    """
+    body: dict[str, object] = {} if overlap is None else {"overlap": overlap}
+    if secret is not None:
+        body["secret"] = secret_input.read(secret, what="--secret")
+    answer = client.ask("POST", f"/destinations/{client.quoted(name)}/rotate-secret", body=body)
+    if as_json:
+        output.line(answer.text.strip())
+        return
+    made = answer.json()
+    output.line(output.clean(made.get("secret")))
+    output.note(
+        "This is the new secret. It is not shown again."
+        + (
+            f" The old one signs too until {output.moment(made['old_until'])}."
+            if made.get("old_until")
+            else ""
+        )
+    )
+
+
+@destinations.command("public-key")
+@click.argument("name")
+def public_key(*, name: str) -> None:
+    """Print the key that v1a signatures of a destination are verified with."""
+    answer = client.ask("GET", f"/destinations/{client.quoted(name)}/public-key")
+    output.line(output.clean(answer.json().get("public_key")))
+
+
+@destinations.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rm(*, name: str, yes: bool) -> None:
+    """Delete a destination. What it is still owed is held until there is one of that name again."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise output.Unusable("deleting is asked about: add --yes where nobody can answer")
+        click.confirm(f"Delete the destination {output.clean(name)}?", abort=True, err=True)
+    client.ask("DELETE", f"/destinations/{client.quoted(name)}")
+    output.line(f"{output.clean(name)}  deleted")

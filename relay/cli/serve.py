@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import rich_click as click
 from click import exceptions
 
@@ -17,7 +19,8 @@ def serve(*, config_file: str | None) -> None:
     relay serve --config relay.toml
 
     SIGTERM or Ctrl-C lets what is in flight end first; a second one stops at once. Settings come from
-    the file, systemd credentials and the environment (RELAY_SERVER__PORT and so on).
+    the file, systemd credentials and the environment (RELAY_SERVER__PORT and so on). SIGHUP has
+    destinations, routes and operator read again; a file that cannot be used changes nothing.
     """
     settings = files.load(files.path(config_file))
     if not settings.upstreams:
@@ -25,4 +28,5 @@ def serve(*, config_file: str | None) -> None:
     from relay import daemon, logs
 
     logs.configure(level=settings.logs.level, style=settings.logs.format)
-    raise exceptions.Exit(daemon.run(settings))
+    reread = functools.partial(files.load, files.path(config_file))
+    raise exceptions.Exit(daemon.run(settings, reread=reread))

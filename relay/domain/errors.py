@@ -2,6 +2,9 @@
 
     RelayError
     ├── ConfigurationError          unusable configuration: exit 2
+    │   ├── SecretUnreadable        no key opens the secrets in the database
+    │   └── DestinationRefused      a destination's URL, secret, headers … cannot be used
+    │       └── SecretMissing       a webhook that nothing signs
     ├── StoreError
     │   ├── StoreUnavailable        cannot open, write or lock the database
     │   ├── StoreRejected           the database works, but will not take this value
@@ -15,6 +18,8 @@
     ├── SendError                   telling a destination failed
     │   └── AddressRefused          the receiver's address may not be dialled
     └── RequestRefused              what a caller asks for cannot be done: 422, with a JSON pointer
+        ├── DestinationReadOnly     the destination belongs to the configuration: 409
+        ├── DestinationExists       there is a destination of that name: 409
         ├── IdempotencyConflict     the caller's key came before, with another input: 409
         ├── WrongState              it is in a state that does not allow this: 409
         └── SubmissionUnresolved    no definite answer to a create in time: 504
@@ -34,6 +39,27 @@ class RelayError(Exception):
 
 class ConfigurationError(RelayError):
     """The configuration cannot be used. The text names the key and what to do."""
+
+
+class SecretUnreadable(ConfigurationError):
+    """What was encrypted cannot be read: another ``secret_key``, or none."""
+
+
+class DestinationRefused(ConfigurationError):
+    """The destination ``name`` cannot be used. ``part`` is its member at fault, such as ``url``.
+
+    ``problem`` says what to do without naming the destination, which ``str()`` does.
+    """
+
+    def __init__(self, name: str, part: str, problem: str) -> None:
+        super().__init__(f"destinations.{name}.{part}: {problem}")
+        self.name = name
+        self.part = part
+        self.problem = problem
+
+
+class SecretMissing(DestinationRefused):
+    """A webhook has neither a secret nor a signing key. Whoever may make one does."""
 
 
 class StoreError(RelayError):
@@ -156,6 +182,14 @@ class RequestRefused(RelayError):
     def __init__(self, message: str, *, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class DestinationReadOnly(RequestRefused):
+    """The destination is defined in the configuration file, which alone changes it."""
+
+
+class DestinationExists(RequestRefused):
+    """There is a destination of that name already."""
 
 
 class IdempotencyConflict(RequestRefused):

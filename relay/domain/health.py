@@ -20,6 +20,9 @@ WARNINGS: Final = (50, 70, 90)
 WARNING_DELIVERIES_MIN: Final = 2
 """Distinct deliveries that must have failed for a warning: one alone may be about the message."""
 
+FAILING: Final = "failing"
+"""Why a destination is disabled to which nothing arrived for the whole window."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -58,7 +61,7 @@ def failed(health: model.Health, delivery_id: str, *, now: float, policy: Policy
     share = 100.0 * (now - since) / policy.window
     if share >= 100.0 and len(failing) >= policy.changes_min:
         known = dataclasses.replace(health, failing_since=since, failing=failing)
-        return disabled(known, reason="failing", now=now)
+        return disabled(known, reason=FAILING, now=now)
     warning = None
     if len(failing) >= min(WARNING_DELIVERIES_MIN, policy.changes_min):
         reached = max((percent for percent in WARNINGS if share >= percent), default=0)

@@ -18,6 +18,9 @@ TASK_ID: Final = re.compile(r"[A-Za-z0-9._:~-]{1,200}")
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """A name of an upstream or a destination."""
 
+INLINE_PREFIX: Final = "inline_"
+"""What names of destinations begin with that a registration made by naming a URL."""
+
 RANDOM_BYTES: Final = 15
 """Randomness of an id: 120 bits, 24 base32 characters without padding."""
 

@@ -21,13 +21,17 @@ duplicate rows; it never hides a status from this module.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from relay.domain import model
 
-T = TypeVar("T")
+_Found = dict[str, Any]
+"""Members of a task that are to change, by their names."""
+
+_FILLED: Final = ("request_id", "model", "cost_estimate", "cost_actual", "error")
+"""Members that a snapshot fills in as they are."""
 
 _RANK: Final = {
     model.Status.QUEUED: 0,
@@ -71,12 +75,12 @@ def fold(task: model.Task, page: model.Page, *, now: float) -> Fold:
         observed.append(page.snapshot)
     unknown = tuple(dict.fromkeys(s.raw_status for s in observed if s.unknown_status and s.raw_status))
 
-    merged = _fill(task, observed)
-    if merged.verdict.final:
-        return Fold(task=merged, unknown_statuses=unknown)
+    found = _missing(task, observed)
+    if task.verdict.final:
+        return Fold(task=_with(task, found), unknown_statuses=unknown)
 
     changes: list[model.Change] = []
-    status = merged.status
+    status = task.status
     end: model.Snapshot | None = None
     for snapshot in observed:
         seen = _status_of(snapshot)
@@ -90,15 +94,20 @@ def fold(task: model.Task, page: model.Page, *, now: float) -> Fold:
     if page.authoritative and page.snapshot is not None and page.snapshot.status is not None:
         end = page.snapshot if page.snapshot.status.terminal else end
 
-    if status is not merged.status:
-        merged = dataclasses.replace(merged, status=status)
+    if status is not task.status:
+        found["status"] = status
     if end is None or end.status is None:
-        return Fold(task=merged, changes=tuple(changes), unknown_statuses=unknown)
+        return Fold(task=_with(task, found), changes=tuple(changes), unknown_statuses=unknown)
     said_by_endpoint = page.authoritative and end is page.snapshot and not _awaits_output(end)
     if not (said_by_endpoint or complete(end.status, end)):
-        return Fold(task=merged, changes=tuple(changes), unconfirmed=end.status, unknown_statuses=unknown)
-    ended = finish(merged, end, now=now)
+        return Fold(
+            task=_with(task, found),
+            changes=tuple(changes),
+            unconfirmed=end.status,
+            unknown_statuses=unknown,
+        )
     changes.append(model.Change(end.status))
+    ended = _finish(task, end, found, now=now)
     return Fold(task=ended, changes=tuple(changes), unknown_statuses=unknown)
 
 
@@ -107,19 +116,25 @@ def finish(task: model.Task, end: model.Snapshot, *, now: float) -> model.Task:
 
     What the end itself carries wins over what was seen before it.
     """
+    return _finish(task, end, {}, now=now)
+
+
+def _finish(task: model.Task, end: model.Snapshot, found: _Found, *, now: float) -> model.Task:
+    """``finish`` of the task with ``found`` in it, which is used up: a copy of a task costs as much as
+    all that is decided here."""
     assert end.status is not None
     assert end.status.terminal
     assert not task.verdict.final
-    overcome = end.status is model.Status.SUCCEEDED
-    return dataclasses.replace(
-        task,
-        status=end.status,
-        verdict=model.Verdict.ENDED,
-        finished_at=now,
-        cost_actual=task.cost_actual if end.cost_actual is None else end.cost_actual,
-        output=task.output if _empty(end.output) else end.output,
-        error=task.error if end.error is None and not overcome else end.error,
-    )
+    found["status"] = end.status
+    found["verdict"] = model.Verdict.ENDED
+    found["finished_at"] = now
+    if end.cost_actual is not None:
+        found["cost_actual"] = end.cost_actual
+    if not _empty(end.output):
+        found["output"] = end.output
+    if end.error is not None or end.status is model.Status.SUCCEEDED:
+        found["error"] = end.error
+    return _with(task, found)
 
 
 def settle(
@@ -133,11 +148,11 @@ def settle(
     """
     if authority.status is not None and authority.status.terminal:
         if _awaits_output(authority) and not out_of_time:
-            return Fold(task=_fill(task, [authority]), unconfirmed=authority.status)
+            return Fold(task=_with(task, _missing(task, [authority])), unconfirmed=authority.status)
         ended = finish(task, authority, now=now)
         return Fold(task=ended, changes=(model.Change(authority.status),))
     if not out_of_time:
-        return Fold(task=_fill(task, [authority]), unconfirmed=end)
+        return Fold(task=_with(task, _missing(task, [authority])), unconfirmed=end)
     ended = finish(task, dataclasses.replace(authority, status=end), now=now)
     return Fold(task=ended, changes=(model.Change(end),))
 
@@ -194,28 +209,32 @@ def _awaits_output(end: model.Snapshot) -> bool:
 
 def _empty(output: object) -> bool:
     """No output: absent, or lists and objects of nothing (``{"videos": [{"url": null}]}``)."""
-    if isinstance(output, dict):
-        return all(_empty(value) for value in output.values())
-    if isinstance(output, list):
-        return all(_empty(value) for value in output)
+    if isinstance(output, dict | list):
+        for value in output.values() if isinstance(output, dict) else output:  # noqa: SIM110 - runs for every end
+            if not _empty(value):
+                return False
+        return True
     return output is None or output == ""
 
 
-def _fill(task: model.Task, observed: Sequence[model.Snapshot]) -> model.Task:
-    """Put what was observed where the task has nothing yet; the latest observation first."""
-    succeeded = task.verdict is model.Verdict.ENDED and task.status is model.Status.SUCCEEDED
-    return dataclasses.replace(
-        task,
-        request_id=_first(task.request_id, (s.request_id for s in reversed(observed))),
-        model=_first(task.model, (s.model for s in reversed(observed))),
-        cost_estimate=_first(task.cost_estimate, (s.cost_estimate for s in reversed(observed))),
-        cost_actual=_first(task.cost_actual, (s.cost_actual for s in reversed(observed))),
-        output=_first(task.output, (s.output for s in reversed(observed) if not _empty(s.output))),
-        error=task.error if succeeded else _first(task.error, (s.error for s in reversed(observed))),
-    )
+def _missing(task: model.Task, observed: Sequence[model.Snapshot]) -> _Found:
+    """What was observed of members that the task has nothing in yet; the latest observation first."""
+    found: _Found = {}
+    for name in _FILLED:
+        if getattr(task, name) is None:
+            for snapshot in reversed(observed):
+                if (value := getattr(snapshot, name)) is not None:
+                    found[name] = value
+                    break
+    if task.output is None:
+        for snapshot in reversed(observed):
+            if not _empty(snapshot.output):
+                found["output"] = snapshot.output
+                break
+    if task.verdict is model.Verdict.ENDED and task.status is model.Status.SUCCEEDED:
+        found.pop("error", None)
+    return found
 
 
-def _first(known: T | None, candidates: Iterable[T | None]) -> T | None:
-    if known is not None:
-        return known
-    return next((value for value in candidates if value is not None), None)
+def _with(task: model.Task, found: _Found) -> model.Task:
+    return dataclasses.replace(task, **found) if found else task

@@ -75,6 +75,9 @@ SCHEDULE: Final = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 7
 RETRY_AFTER_MAX: Final = 3600.0
 """A peer may ask for at most an hour: longer waits are the schedule's business."""
 
+PASSED: Final = frozenset({Change.QUEUED, Change.PROCESSING, Change.STALLED})
+"""Changes that a task's end makes old news: those of them that are not told yet never are."""
+
 
 class Format(StrEnum):
     """How a notification is written. One body per change, format and metadata."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from relay.domain import model
 
@@ -18,12 +20,24 @@ class Owed:
     metadata: dict[str, object] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: what is found out once is kept in it
 class Table:
     """What the operator configured: every destination by name, and the routes in order."""
 
     destinations: Mapping[str, model.Destination]
     routes: Sequence[model.Route] = ()
+
+    @functools.cached_property
+    def hears_progress(self) -> bool:
+        """Whether some destination or route may hear that a task is queued or processing."""
+        heard = (one.statuses for one in self.destinations.values() if one.statuses is not None)
+        globs = (glob for route in self.routes for glob in route.status or ())
+        return any(_PROGRESS & statuses for statuses in heard) or any(
+            fnmatch.fnmatchcase(change, glob) for glob in globs for change in _PROGRESS
+        )
+
+
+_PROGRESS: Final = frozenset({model.Change.QUEUED, model.Change.PROCESSING})
 
 
 def owed(
@@ -48,6 +62,20 @@ def owed(
                     Owed(destination=name, change=change, metadata=registration.metadata),
                 )
     return list(found.values())
+
+
+def supersedes(task: model.Task, registrations: Sequence[model.Registration], table: Table) -> bool:
+    """Whether something of what came before ``task``'s end may be owed still, and is old news now.
+
+    Cheap: most tasks are told their end only, and the store need not look for anything else.
+    """
+    if not task.verdict.final:
+        return False
+    return (
+        task.stalled_at is not None
+        or table.hears_progress
+        or any(one.statuses is not None and _PROGRESS & one.statuses for one in registrations)
+    )
 
 
 def _named(

@@ -108,15 +108,27 @@ class Budget:
 
     def take(self, now: float) -> float:
         """Take one token. 0.0 when it was there; otherwise seconds until one is, and none is taken."""
+        wait = self.wait(now)
+        if wait == 0.0:
+            self._tokens -= 1.0
+        return wait
+
+    def _fill(self, now: float) -> None:
         if now > self._updated_at:
             self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
         # A clock stepped backwards must not freeze the bucket until it has caught up.
         self._updated_at = now
+
+    def ready(self, now: float) -> float:
+        """Tokens there are, none taken. Less than 1: ``wait`` says for how long."""
+        self._fill(now)
+        return self._tokens + RESOLUTION * self.rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token; 0.0 when there is one. None is taken."""
+        self._fill(now)
         wait = (1.0 - self._tokens) / self.rate
-        if wait <= RESOLUTION:
-            self._tokens -= 1.0
-            return 0.0
-        return wait
+        return wait if wait > RESOLUTION else 0.0
 
     def spend(self) -> None:
         """Take one token that may not be there yet: what must be asked now delays what comes later."""

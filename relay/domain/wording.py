@@ -128,6 +128,25 @@ def notice_body(form: model.Format, *, type_: str, at: float, title: str, text: 
     return _json({"type": type_, "timestamp": timestamp(at), "data": {"title": title, "text": text}})
 
 
+def destination_failing(name: str, *, since: float, failures: str, reason: str, disabled_at: float) -> str:
+    """What the operator is told of a destination to which nothing has arrived ``since`` then."""
+    return (
+        f"Nothing has reached the destination {name} since {timestamp(since)}. {failures} failed; the last"
+        f" reason was {reason}. If that goes on it is disabled at {timestamp(disabled_at)}, and what it is"
+        f" owed is held. `relay deliveries ls --destination {name}` shows it."
+    )
+
+
+def destination_disabled(name: str, *, reason: str, since: float | None) -> str:
+    """What the operator is told of a destination that was disabled, and what to do."""
+    why = reason if since is None else f"nothing has reached it since {timestamp(since)} (last: {reason})"
+    return (
+        f"The destination {name} was disabled: {why}. What it is owed is held, nothing is lost. Once it is"
+        f" mended, `relay destinations test {name}` sends it a test: if that arrives it is enabled, and what"
+        f" was held is sent. `relay destinations resume {name}` lets you choose what of it is sent."
+    )
+
+
 def chat_body(task: model.Task, change: model.Change, *, prompt: bool, public_url: str | None) -> bytes:
     """Title and text for chat and mail. The link comes first: channels cut from the end."""
     name = safe(task.model or "task", limit=80)

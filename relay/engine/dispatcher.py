@@ -1,32 +1,27 @@
 """Tells destinations: claim, send, record. Deliver, then record; at least once.
 
 Owns seats and leases. A seat is taken before anything is claimed, so no lease ticks while waiting.
-Each destination has its own lane; lanes whose peer used up its time limit share fewer seats, so
-peers that hang leave room for those that do not. Retry decisions are ``domain/backoff.py``'s.
+Each destination has its own lane (``lanes.py``, ``seats.py``); what becomes of an attempt is
+``attempts.py``'s business. Lanes come and go; what is in flight then ends as it began.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
-from relay import metrics
-from relay.domain import backoff, errors, ids, model
-from relay.engine import batcher, outbox, seats, supervisor
+from relay.domain import errors, health, model
+from relay.engine import attempts, batcher, lanes, outbox, seats, supervisor, trials
 from relay.engine import clock as clocks
 from relay.senders import base
 from relay.store import base as store_base
 
 log = structlog.get_logger(__name__)
-
-LEASE_MARGIN: Final = 30.0
-"""Seconds by which a lease outlives the longest send: room for a slow commit."""
 
 RECHECK: Final = 30.0
 """Seconds after which due times are read from the store again, whatever memory says."""
@@ -34,9 +29,6 @@ RECHECK: Final = 30.0
 GATHER: Final = 0.005
 """Seconds that a claim waits while seats are short: they come free one after the other, and one claim
 for several is cheaper than several."""
-
-RECORD_RETRY_CAP: Final = 10.0
-"""Longest wait between two tries to record an outcome while the database cannot be written."""
 
 CLOCK_STEP: Final = 2.0
 """Seconds by which the clock must have been set back between two passes to be taken note of."""
@@ -53,12 +45,13 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        store: store_base.Deliveries,
-        senders: Mapping[str, base.Sender],
-        schedules: Mapping[str, Sequence[float]],
+        store: store_base.Store,
+        destinations: Iterable[lanes.Definition],
+        policy: health.Policy,
+        resume_rate: float,
         box: outbox.Outbox,
         supervisor: supervisor.Supervisor,
-        recorder: batcher.Batcher[store_base.AttemptWrite, int | None],
+        recorder: batcher.Batcher[store_base.Write, store_base.Written],
         clock: clocks.Clock,
         rng: random.Random,
         randomness: Callable[[int], bytes],
@@ -67,56 +60,103 @@ class Dispatcher:
         self._store = store
         self._outbox = box
         self._supervisor = supervisor
-        self._recorder = recorder
         self._clock = clock
-        self._rng = rng
-        self._randomness = randomness
-        self._senders = senders
         self._draining = False
         self._checked_at = float("-inf")
         self._ahead = clock.now() - clock.monotonic()
         self._starved = False
         self._owed_meanwhile: dict[str, float] | None = None
-        self._waiters: dict[str, asyncio.Event] = {}
-        shared: dict[str, seats.Seats] = {}
-        self._lanes = {
-            name: seats.Lane(
-                sender=sender,
-                schedule=schedules[name],
-                seats=shared.setdefault(sender.capacity.name, seats.Seats(sender.capacity)),
-            )
-            for name, sender in senders.items()
-        }
+        self._lanes = lanes.Lanes()
+        self._attempts = attempts.Attempts(
+            recorder=recorder,
+            box=box,
+            policy=policy,
+            clock=clock,
+            rng=rng,
+            set_health=self._lanes.set_health,
+            addressed=self._lanes.addressed,
+        )
+        self._trials = trials.Trials(
+            store=store,
+            box=box,
+            known=self._lanes,
+            clock=clock,
+            randomness=randomness,
+            resume_rate=resume_rate,
+            start=lambda seat, delivery: self._start(seat, _first_claim(delivery)),
+            owed=self.owed,
+        )
+        for definition in destinations:
+            self._lanes.configure(definition, monotonic=clock.monotonic())
+
+    # -- lanes come and go ----------------------------------------------------------------------
 
     @property
     def destinations(self) -> Mapping[str, base.Sender]:
-        """Every configured destination by name."""
-        return self._senders
+        """Every destination by name."""
+        return {lane.name: lane.sender for lane in self._lanes}
+
+    def configure(
+        self,
+        sender: base.Sender,
+        options: model.DestinationOptions,
+        health: model.Health,
+        *,
+        source: model.Source = model.Source.CONFIGURATION,
+    ) -> None:
+        """Add the destination of ``sender``, or replace it. What is in flight ends as it began."""
+        definition = lanes.Definition(sender=sender, options=options, health=health, source=source)
+        lane = self._lanes.configure(definition, monotonic=self._clock.monotonic())
+        if lane.held is None:
+            self.owed(lane.name, self._clock.now())
+
+    def remove(self, name: str) -> None:
+        """Forget a destination: what is owed to it from now on is held as ``destination_missing``."""
+        self._lanes.remove(name)
+
+    def health(self, name: str) -> model.Health:
+        """What is known of it at this moment. ``KeyError`` for an unknown name."""
+        return self._lanes[name].health
+
+    def set_health(self, health: model.Health) -> None:
+        """Have it held or not from this moment on. ``KeyError`` for an unknown name.
+
+        The store has to follow: what is pending of one that is held is never claimed.
+        """
+        lane = self._lanes[health.destination]
+        self._lanes.set_health(lane, health)
+        if lane.held is None:
+            self.owed(lane.name, self._clock.now())
+
+    def label(self, name: str) -> str:
+        """What a destination is called in metrics."""
+        return self._lanes.label(name)
+
+    def keeps_back(self, name: str) -> bool:
+        """Whether what is due for it rightly waits: unknown, held, no free seat, or its pace."""
+        return self._lanes.keeps_back(name, monotonic=self._clock.monotonic())
+
+    def measure(self) -> None:
+        """Bring the gauges of destinations up to date."""
+        self._lanes.measure(self._clock.now())
 
     # -- fresh deliveries: stored already leased where a seat is free ---------------------------
 
     def lease(self, delivery: model.NewDelivery) -> tuple[model.NewDelivery, seats.Seat | None]:
         """Take a seat for a delivery that is about to be stored.
 
-        Without a free seat, or behind others that are due, it is stored as pending.
+        Without a free seat, or behind others that are due, it is stored as pending; as held, where its
+        destination takes nothing now or is not known.
         """
         lane = self._lanes.get(delivery.destination)
+        if lane is None or lane.held is not None:
+            return self._lanes.addressed(delivery), None
         now = self._clock.now()
-        if lane is None or self._draining or lane.free() <= 0:
+        if self._draining or not lane.takes_fresh(now):
             return delivery, None
-        if lane.next_due is not None and lane.next_due <= now:
+        if lane.budget is not None and lane.budget.take(self._clock.monotonic()) > 0.0:
             return delivery, None
-        until = now + lane.sender.time_limit + LEASE_MARGIN
-        leased = model.NewDelivery(
-            id=delivery.id,
-            task=delivery.task,
-            destination=delivery.destination,
-            type=delivery.type,
-            notification=delivery.notification,
-            created_at=delivery.created_at,
-            leased_until=until,
-        )
-        return leased, lane.sit()
+        return lanes.leased(delivery, lane, now=now), lane.sit()
 
     def stored(
         self, leased: Sequence[tuple[model.NewDelivery, seats.Seat | None]], inserted: frozenset[str]
@@ -129,7 +169,7 @@ class Dispatcher:
             elif seat is not None:
                 self._start(seat, _first_claim(delivery))
             else:
-                self.owed(delivery.destination, delivery.created_at)
+                self._owed_fresh(delivery)
 
     def unstored(self, leased: Sequence[tuple[model.NewDelivery, seats.Seat | None]]) -> None:
         """The commit lost or failed: nothing is owed."""
@@ -142,10 +182,18 @@ class Dispatcher:
         lane = self._lanes.get(destination)
         if lane is None:
             return
-        lane.next_due = _earliest(lane.next_due, due)
+        self._lanes.owe(lane, due)
         if self._owed_meanwhile is not None:
-            self._owed_meanwhile[destination] = _earliest(self._owed_meanwhile.get(destination), due)
+            self._owed_meanwhile[destination] = lanes.earliest(self._owed_meanwhile.get(destination), due)
+        if lane.held is not None:
+            self._checked_at = float("-inf")  # it slipped in: hold it soon
         self.wake.set()
+
+    def _owed_fresh(self, delivery: model.NewDelivery) -> None:
+        lane = self._lanes.get(delivery.destination)
+        if lane is not None and delivery.held is None:
+            lane.fresh_waits = True
+            self.owed(delivery.destination, delivery.created_at)
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -156,14 +204,17 @@ class Dispatcher:
         await self._follow_clock()
         if self._clock.monotonic() - self._checked_at >= RECHECK:
             await self._read_due()
+            await self._hold_strays()
         if self._starved:
             await asyncio.sleep(GATHER)
+        self._trials.seat()
         now = self._clock.now()
-        requests = self._requests(now)
-        if requests:
-            await self._claim(requests, now=now)
+        taken = self._lanes.take(now=now, monotonic=self._clock.monotonic())
+        if taken:
+            await self._claim(taken, now=now)
             await self._read_due()
-        return self._delay()
+        delay, self._starved = self._lanes.delay(now=self._clock.now(), monotonic=self._clock.monotonic())
+        return delay
 
     async def _follow_clock(self) -> None:
         """A clock that was set back must not make what is due wait until it has caught up."""
@@ -175,32 +226,62 @@ class Dispatcher:
             self._checked_at = float("-inf")
         self._ahead = ahead
 
-    async def _claim(self, requests: Sequence[store_base.ClaimRequest], *, now: float) -> None:
+    async def _claim(self, taken: Mapping[str, list[seats.Seat]], *, now: float) -> None:
         """Lease and start sending. The seats are taken first: fresh deliveries look for some meanwhile."""
-        limit = max(self._lanes[r.destination].sender.time_limit for r in requests)
-        taken = {r.destination: [self._lanes[r.destination].sit() for _ in range(r.limit)] for r in requests}
+        requests = [_request(name, sitting) for name, sitting in taken.items()]
+        limit = max(sitting[0].lane.sender.time_limit for sitting in taken.values())
+        for request in requests:
+            if request.fresh:
+                self._lanes[request.destination].fresh_waits = False  # unless said otherwise from here on
         try:
-            claims = await self._store.claim(requests, now=now, leased_until=now + limit + LEASE_MARGIN)
+            claims = await self._store.claim(requests, now=now, leased_until=now + limit + lanes.LEASE_MARGIN)
+            found: dict[str, int] = {}
             for claim in claims:
-                self._start(taken[claim.destination].pop(), claim)
+                if claim.attempts_made == 0:
+                    found[claim.destination] = found.get(claim.destination, 0) + 1
+            for request in requests:
+                lane = self._lanes.get(request.destination)
+                if lane is not None and 0 < request.fresh <= found.get(request.destination, 0):
+                    lane.fresh_waits = True
+            await self._start_claims(taken, claims, now=now)
         finally:
             for unused in taken.values():
                 for seat in unused:
                     seat.give_back()
 
-    def _requests(self, now: float) -> list[store_base.ClaimRequest]:
-        """Ask for as much as there are seats, counting shared seats as they are given out."""
-        given: dict[int, int] = {}
-        found = []
-        for name, lane in sorted(self._lanes.items(), key=lambda item: item[1].next_due or 0.0):
-            if lane.next_due is None or lane.next_due > now:
+    async def _start_claims(
+        self, taken: Mapping[str, list[seats.Seat]], claims: Sequence[model.Claim], *, now: float
+    ) -> None:
+        too_old = []
+        for claim in claims:
+            sitting = taken[claim.destination]
+            lane = sitting[0].lane
+            if lane.options.age_max is not None and now - claim.created_at > lane.options.age_max:
+                too_old.append(claim)
                 continue
-            promised = given.get(id(lane.seats), 0)
-            limit = min(lane.free(), lane.seats.free(hanging=lane.hanging) - promised)
-            if limit > 0:
-                given[id(lane.seats)] = promised + limit
-                found.append(store_base.ClaimRequest(destination=name, limit=limit))
-        return found
+            fresh = claim.attempts_made == 0
+            # Seats for fresh ones stand last, and go to those first.
+            seat = sitting.pop() if fresh else sitting.pop(0)
+            if fresh:
+                seat.is_for_fresh()
+            if lane.budget is not None:
+                lane.budget.spend()
+            self._start(seat, claim)
+        if too_old:
+            await self._give_up_old(too_old)
+
+    async def _give_up_old(self, claims: Sequence[model.Claim]) -> None:
+        """Nobody wants to hear of these any more: they end without having been sent."""
+        leases = [(claim.delivery_id, claim.fence) for claim in claims]
+        await self._store.give_up(leases, reason=attempts.TOO_OLD)
+        for claim in claims:
+            log.warning(
+                "given up",
+                delivery=claim.delivery_id,
+                destination=claim.destination,
+                type=claim.type,
+                reason=attempts.TOO_OLD,
+            )
 
     async def _read_due(self) -> None:
         """Read due times from the store, keeping those that were announced while it answered."""
@@ -211,18 +292,15 @@ class Dispatcher:
         finally:
             self._owed_meanwhile = None
         self._checked_at = self._clock.monotonic()
-        for name, lane in self._lanes.items():
-            lane.next_due = due.get(name)
-            if name in meanwhile:
-                lane.next_due = _earliest(lane.next_due, meanwhile[name])
+        for name, at in meanwhile.items():
+            due[name] = lanes.earliest(due.get(name), at)
+        self._lanes.know_due(due)
 
-    def _delay(self) -> float | None:
-        """Seconds until a lane with a free seat has something due."""
-        now = self._clock.now()
-        waiting = [lane for lane in self._lanes.values() if lane.next_due is not None]
-        self._starved = any(lane.free() <= 0 for lane in waiting)
-        times = [lane.next_due for lane in waiting if lane.next_due is not None and lane.free() > 0]
-        return max(0.001, min(times) - now) if times else None
+    async def _hold_strays(self) -> None:
+        """What was on its way into the outbox while its destination was paused is held now."""
+        for name, reason in self._lanes.held_and_owing():
+            if held := await self._store.hold(name, reason):
+                log.info("held", destination=name, reason=reason.value, deliveries=held)
 
     # -- one delivery ---------------------------------------------------------------------------
 
@@ -234,33 +312,35 @@ class Dispatcher:
         started_at, started = self._clock.now(), self._clock.monotonic()
         try:
             try:
-                accepted: base.Accepted | errors.SendError = await self._send(lane, claim)
+                result = await self._send(lane.sender, claim)
             except asyncio.CancelledError:
-                await self._give_up(claim)
+                await self._give_back(claim)
                 raise
-            if isinstance(accepted, errors.SendError):
-                lane.hanging = accepted.hung
-            else:
-                lane.hanging = False
+            lane.hanging = isinstance(result, errors.SendError) and result.hung
             seat.give_back()
-            if self._starved:
+            if self._starved or self._trials.waiting:
                 self.wake.set()
-            attempt = self._attempt(lane, claim, accepted, started_at, self._clock.monotonic() - started)
-            await self._record(claim, attempt)
+            duration = self._clock.monotonic() - started
+            attempt = self._attempts.judge(lane, claim, result, started_at=started_at, duration=duration)
+            attempt = await self._attempts.record(lane, claim, attempt)
             if attempt.next_attempt_at is not None:
                 self.owed(claim.destination, attempt.next_attempt_at)
+            for notice in attempt.notices:
+                self._owed_fresh(notice)
+            if claim.type == outbox.TEST_TYPE and isinstance(result, base.Accepted) and not result.disable:
+                await self._trials.arrived(lane)
         finally:
             seat.give_back()
-            if (waiter := self._waiters.get(claim.delivery_id)) is not None:
-                waiter.set()
+            if claim.type == outbox.TEST_TYPE:
+                self._trials.attempted(claim.delivery_id)
 
-    async def _send(self, lane: seats.Lane, claim: model.Claim) -> base.Accepted | errors.SendError:
+    async def _send(self, sender: base.Sender, claim: model.Claim) -> attempts.Result:
         number = claim.attempts_made + 1
         outgoing = base.Outgoing(
             delivery_id=claim.delivery_id, type=claim.type, body=claim.body, attempt=number
         )
         try:
-            return await lane.sender.send(outgoing)
+            return await sender.send(outgoing)
         except errors.SendError as failure:
             return failure
         except Exception as unexpected:
@@ -268,102 +348,20 @@ class Dispatcher:
             log.exception(
                 "send failed unexpectedly", delivery=claim.delivery_id, destination=claim.destination
             )
-            return errors.SendError(f"internal error ({type(unexpected).__name__})", reason="internal_error")
-
-    def _attempt(
-        self,
-        lane: seats.Lane,
-        claim: model.Claim,
-        result: base.Accepted | errors.SendError,
-        started_at: float,
-        duration: float,
-    ) -> store_base.AttemptWrite:
-        if isinstance(result, base.Accepted):
-            state, outcome, reason, next_at = (
-                model.DeliveryState.DELIVERED,
-                model.Outcome.DELIVERED,
-                None,
-                None,
+            return errors.SendError(
+                f"internal error ({type(unexpected).__name__})", reason="internal_error", charged=False
             )
-            detail = result.detail
-        else:
-            verdict = backoff.after_failure(
-                result,
-                claim,
-                schedule=lane.schedule,
-                limit_unknowns=lane.sender.format is model.Format.CHAT,
-                now=self._clock.now(),
-                rng=self._rng,
-            )
-            state, outcome, reason = verdict.state, verdict.outcome, verdict.reason
-            next_at, detail = verdict.next_attempt_at, str(result)
-        return store_base.AttemptWrite(
-            delivery_id=claim.delivery_id,
-            fence=claim.fence,
-            started_at=started_at,
-            duration_ms=duration * 1000.0,
-            outcome=outcome,
-            state=state,
-            next_attempt_at=next_at,
-            reason=reason,
-            status_code=result.status_code,
-            detail=detail[:500] if detail else None,
-        )
 
-    async def _record(self, claim: model.Claim, attempt: store_base.AttemptWrite) -> None:
-        """Record the outcome, however long the database cannot be written: it is kept until then.
-
-        What the peer said is given up before the outcome is: an outcome that is never recorded
-        would be sent again, and again.
-        """
-        failures = 0
-        while True:
-            try:
-                number = await self._recorder.put(attempt)
-                break
-            except errors.StoreUnavailable as exc:
-                failures += 1
-                delay = backoff.restart(failures, base=0.5, cap=RECORD_RETRY_CAP)
-                log.error(
-                    "outcome not recorded yet", delivery=claim.delivery_id, error=str(exc), retry_in=delay
-                )
-                await asyncio.sleep(delay)
-            except errors.StoreRejected:
-                if attempt.detail is None and attempt.status_code is None:
-                    raise
-                attempt = dataclasses.replace(attempt, detail=None, status_code=None)
-        self._report(claim, attempt, number)
-
-    def _report(self, claim: model.Claim, attempt: store_base.AttemptWrite, number: int | None) -> None:
-        """The one canonical line, and the counters."""
-        reason = attempt.reason or "ok"
-        metrics.ATTEMPTS.labels(claim.destination, attempt.outcome.value, reason).inc()
-        metrics.ATTEMPT_SECONDS.labels(claim.destination).observe(attempt.duration_ms / 1000.0)
-        now = self._clock.now()
-        if attempt.outcome is model.Outcome.DELIVERED:
-            metrics.DELIVERY_SECONDS.labels(claim.destination).observe(max(0.0, now - claim.created_at))
-        level = log.info if attempt.outcome is model.Outcome.DELIVERED else log.warning
-        level(
-            "attempt",
-            delivery=claim.delivery_id,
-            destination=claim.destination,
-            type=claim.type,
-            number=number,
-            outcome=attempt.outcome.value,
-            state=attempt.state.value,
-            reason=reason,
-            status_code=attempt.status_code,
-            detail=attempt.detail,
-            duration_ms=round(attempt.duration_ms, 1),
-            retry_in=None if attempt.next_attempt_at is None else round(attempt.next_attempt_at - now, 1),
-            lease_lost=number is None,
-        )
-
-    async def _give_up(self, claim: model.Claim) -> None:
+    async def _give_back(self, claim: model.Claim) -> None:
         """An attempt cut by a drain is released, not counted."""
         with contextlib.suppress(errors.StoreError, TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self._store.release([(claim.delivery_id, claim.fence)], now=self._clock.now())
+
+    def drain(self) -> None:
+        """Start nothing more. What is in flight goes on."""
+        self._draining = True
+        self._trials.drain()
 
     # -- asked for by people --------------------------------------------------------------------
 
@@ -372,49 +370,38 @@ class Dispatcher:
 
         Waits up to ``wait`` seconds for its first attempt. ``KeyError`` for an unknown name.
         """
-        if name not in self._lanes:
-            raise KeyError(name)
-        delivery_id = ids.make("msg", self._randomness(ids.RANDOM_BYTES))
-        now = self._clock.now()
-        attempted = self._waiters[delivery_id] = asyncio.Event()
-        try:
-            await self._store.add_deliveries([self._outbox.test(name, delivery_id, now=now)])
-            self.owed(name, now)
-            async with asyncio.timeout(wait):
-                await attempted.wait()
-        except TimeoutError:
-            pass
-        finally:
-            del self._waiters[delivery_id]
-        return delivery_id
+        return await self._trials.test(name, wait=wait)
 
     async def notify_operator(self, kind: str, *, key: str, text: str) -> None:
         """Tell ``[operator] notify``; the same kind and key once."""
-        now = self._clock.now()
-        notices = self._outbox.operator_notices(kind, key=key, text=text, now=now)
+        notices = self._outbox.operator_notices(kind, key=key, text=text, now=self._clock.now())
         if not notices:
             return
+        notices = [self._lanes.addressed(notice) for notice in notices]
         added = await self._store.add_deliveries(notices)
         for notice, new in zip(notices, added, strict=True):
             if new:
-                self.owed(notice.destination, now)
+                self._owed_fresh(notice)
 
     async def redeliver(self, delivery_id: str) -> model.Delivery | None:
         """Send it again with a fresh budget; ``None`` if there is no such delivery."""
         now = self._clock.now()
         delivery = await self._store.redeliver(delivery_id, now=now)
-        if delivery is not None and delivery.next_attempt_at is not None:
-            self.owed(delivery.destination, delivery.next_attempt_at)
+        if delivery is None or delivery.next_attempt_at is None:
+            return delivery
+        lane = self._lanes.get(delivery.destination)
+        held = model.HoldReason.DESTINATION_MISSING if lane is None else lane.held
+        if held is not None:
+            await self._store.hold(delivery.destination, held)
+            return await self._store.delivery(delivery_id)
+        self.owed(delivery.destination, delivery.next_attempt_at)
         return delivery
 
-    def keeps_back(self, destination: str) -> bool:
-        """Whether what is due for ``destination`` rightly waits: no free seat, or not configured."""
-        lane = self._lanes.get(destination)
-        return lane is None or lane.free() <= 0
 
-    def drain(self) -> None:
-        """Start nothing more. What is in flight goes on."""
-        self._draining = True
+def _request(destination: str, sitting: Sequence[seats.Seat]) -> store_base.ClaimRequest:
+    """What may be claimed with these seats."""
+    fresh = sum(not seat.retry for seat in sitting)
+    return store_base.ClaimRequest(destination=destination, limit=len(sitting) - fresh, fresh=fresh)
 
 
 def _first_claim(delivery: model.NewDelivery) -> model.Claim:
@@ -430,7 +417,3 @@ def _first_claim(delivery: model.NewDelivery) -> model.Claim:
         unknowns_made=0,
         created_at=delivery.created_at,
     )
-
-
-def _earliest(known: float | None, other: float) -> float:
-    return other if known is None else min(known, other)

@@ -1,7 +1,7 @@
 """Live changes for whoever reads along: an in-process broadcast of what was committed.
 
 The order is that of ``seq``, which is the order of commits: every task write of this process goes
-through ``Feed.record``, one batch at a time, and SQLite has one writer. After a commit the loop reads
+through ``Feed.write``, one batch at a time, and SQLite has one writer. After a commit the loop reads
 the new events once, for all readers, into a ring. A reader is a position: it takes from the ring what
 lies behind it, or from the database where the ring has moved on, so a slow one costs no memory.
 While nobody reads, nothing is read. What is sent of an event is the web's; it is made once.
@@ -104,9 +104,9 @@ class Reader:
 
 
 class Feed:
-    """A supervised loop between the batcher of task writes and the readers."""
+    """A supervised loop between the batcher and the readers."""
 
-    def __init__(self, store: store_base.Tasks, *, render: Callable[[store_base.Change], bytes]) -> None:
+    def __init__(self, store: store_base.Store, *, render: Callable[[store_base.Change], bytes]) -> None:
         """``render`` makes what readers are sent of one event."""
         self.name = "feed"
         self.wake = asyncio.Event()
@@ -124,16 +124,17 @@ class Feed:
 
     # -- what is committed ----------------------------------------------------------------------
 
-    async def record(
-        self, writes: Sequence[store_base.TaskWrite]
-    ) -> list[store_base.Recorded | errors.StoreRejected | None]:
-        """``Store.record``, and the readers are woken. The batcher calls it, one call at a time."""
-        answers = await self._store.record(writes)
+    async def write(
+        self, writes: Sequence[store_base.Write]
+    ) -> list[store_base.Written | errors.StoreRejected]:
+        """``Store.write``, and the readers are woken. The batcher calls it, one call at a time."""
+        answers = await self._store.write(writes)
         if self._of_all or self._of_task:
             for write, answer in zip(writes, answers, strict=True):
-                if write.task.id in self._of_task and isinstance(answer, store_base.Recorded):
-                    self._note_end(write)
-            self.wake.set()
+                if isinstance(write, store_base.TaskWrite) and isinstance(answer, store_base.Recorded):
+                    if write.task.id in self._of_task:
+                        self._note_end(write)
+                    self.wake.set()
         return answers
 
     def _note_end(self, write: store_base.TaskWrite) -> None:

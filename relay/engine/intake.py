@@ -75,7 +75,7 @@ class Intake:
 
     async def register_one(self, key_id: str, wanted: Wanted) -> Registered:
         """Register one. Raises as ``register`` does."""
-        self.check(wanted.upstream, wanted.notify)
+        self.check(wanted.upstream, wanted.notify, key_id=key_id)
         watch: model.Watch | None = None  # most tasks are new: to try that first costs less than to ask
         while True:
             done = await self.join(key_id, wanted, watch)
@@ -90,7 +90,7 @@ class Intake:
         registered then), ``errors.StoreRejected`` and ``errors.StoreUnavailable``.
         """
         for one in wanted:
-            self.check(one.upstream, one.notify)
+            self.check(one.upstream, one.notify, key_id=key_id)
         registered = await self.register_each(key_id, wanted)
         for fate in registered:
             if isinstance(fate, errors.StoreRejected):
@@ -138,19 +138,26 @@ class Intake:
                 done[(one.upstream, one.task_id)] = dataclasses.replace(fate, created=False)
         return answers
 
-    def check(self, upstream: str, notify: Sequence[str]) -> None:
-        """Raise ``errors.RequestRefused`` unless these are configured."""
+    def check(self, upstream: str, notify: Sequence[str], *, key_id: str) -> None:
+        """Raise ``errors.RequestRefused`` unless these are known, and may be named by this key."""
         if upstream not in self._pollers.names:
             known = ", ".join(sorted(self._pollers.names))
             raise errors.RequestRefused(
                 f"no upstream named {upstream!r}; there is {known}", pointer="/upstream"
             )
         for position, name in enumerate(notify):
-            if self._outbox.unknown([name]):
-                known = ", ".join(sorted(self._outbox.table.destinations)) or "none"
-                # A URL may hold secrets: it is not repeated.
-                wrong = "URLs are not taken here" if "://" in name else f"no destination named {name[:80]!r}"
-                raise errors.RequestRefused(f"{wrong}; configured: {known}", pointer=f"/notify/{position}")
+            if self._may_name(key_id, name):
+                continue
+            offered = [each for each in self._outbox.table.destinations.values() if each.owner is None]
+            known = ", ".join(sorted(each.name for each in offered)) or "none"
+            # A URL may hold secrets: it is not repeated.
+            wrong = "URLs are not taken here" if "://" in name else f"no destination named {name[:80]!r}"
+            raise errors.RequestRefused(f"{wrong}; configured: {known}", pointer=f"/notify/{position}")
+
+    def _may_name(self, key_id: str, name: str) -> bool:
+        """Inline destinations belong to the key that made them; to all others they do not exist."""
+        known = self._outbox.table.destinations.get(name)
+        return known is not None and known.owner in (None, key_id)
 
     async def join(
         self,

@@ -11,6 +11,7 @@ import structlog
 
 from relay import metrics
 from relay.engine import clock as clocks
+from relay.engine import dispatcher
 from relay.store import base as store_base
 
 log = structlog.get_logger(__name__)
@@ -46,12 +47,14 @@ class Janitor:
         *,
         store: store_base.Store,
         days: Days,
+        dispatcher: dispatcher.Dispatcher,
         clock: clocks.Clock,
         chores: list[Callable[[], Awaitable[None]]],
     ) -> None:
         self.wake = asyncio.Event()
         self._store = store
         self._days = days
+        self._dispatcher = dispatcher
         self._clock = clock
         self._chores = chores
 
@@ -74,8 +77,14 @@ class Janitor:
         return 1.0 if gone >= BATCH else INTERVAL
 
     async def _measure(self, now: float) -> None:
-        metrics.DELIVERIES.clear()
+        counts: dict[tuple[str, str], int] = {}
         for (destination, state), count in (await self._store.count_deliveries()).items():
-            metrics.DELIVERIES.labels(destination, state.value).set(count)
-        due = [at for at in (await self._store.due()).values() if at <= now]
-        metrics.OLDEST_DUE_SECONDS.set(now - min(due) if due else 0.0)
+            key = (self._dispatcher.label(destination), state.value)
+            counts[key] = counts.get(key, 0) + count
+        metrics.DELIVERIES.clear()
+        for labels, count in counts.items():
+            metrics.DELIVERIES.labels(*labels).set(count)
+        due = await self._store.due()
+        late = [at for name, at in due.items() if at <= now and not self._dispatcher.keeps_back(name)]
+        metrics.OLDEST_DUE_SECONDS.set(now - min(late) if late else 0.0)
+        self._dispatcher.measure()

@@ -27,6 +27,11 @@ class Outbox:
         self._operator = tuple(operator)
         self._public_url = public_url
 
+    def use(self, table: routing.Table, *, operator: Sequence[str]) -> None:
+        """Compose from these from now on; ``table.destinations`` may go on changing."""
+        self._table = table
+        self._operator = tuple(operator)
+
     @property
     def table(self) -> routing.Table:
         """Destinations and routes."""

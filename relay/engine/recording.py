@@ -11,14 +11,17 @@ import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from relay.domain import errors, model
+from relay.domain import errors, model, routing
 from relay.engine import batcher, dispatcher, outbox, seats
 from relay.engine import clock as clocks
 from relay.store import base as store_base
 
+_PASSED: Final = frozenset(change.type for change in model.PASSED)
+
 _Leased = tuple[model.NewDelivery, seats.Seat | None]
-_HandedIn = tuple[asyncio.Future[store_base.Recorded | None], list[_Leased]]
+_HandedIn = tuple[asyncio.Future[store_base.Written], list[_Leased]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Recorder:
         self,
         *,
         store: store_base.Tasks,
-        writes: batcher.Batcher[store_base.TaskWrite, store_base.Recorded | None],
+        writes: batcher.Batcher[store_base.Write, store_base.Written],
         dispatcher: dispatcher.Dispatcher,
         box: outbox.Outbox,
         clock: clocks.Clock,
@@ -108,14 +111,19 @@ class Recorder:
         leased: list[_Leased] = []
         if changes:
             owed = self._outbox.owed(write.task, changes, registrations, now=self._clock.now())
-            leased = [self._dispatcher.lease(delivery) for delivery in owed]
+            if routing.supersedes(write.task, registrations, self._outbox.table):
+                write = dataclasses.replace(write, supersede=True)
+                # What the end makes old news is not even begun: it would race with the end.
+                leased = [
+                    (each, None) if each.type in _PASSED else self._dispatcher.lease(each) for each in owed
+                ]
+            else:
+                leased = [self._dispatcher.lease(delivery) for delivery in owed]
         if leased:
             write = dataclasses.replace(write, deliveries=[delivery for delivery, _ in leased])
         return self._writes.put(write), leased
 
-    async def _stored(
-        self, future: asyncio.Future[store_base.Recorded | None], leased: Sequence[_Leased]
-    ) -> bool:
+    async def _stored(self, future: asyncio.Future[store_base.Written], leased: Sequence[_Leased]) -> bool:
         """Whether the write won; what it leased is then sent."""
         try:
             recorded = await future
@@ -123,7 +131,7 @@ class Recorder:
             # Cancelled, the batch is written all the same; what it leased is void at the next start.
             self._dispatcher.unstored(leased)
             raise
-        if recorded is None:
+        if not isinstance(recorded, store_base.Recorded):  # it lost: None
             self._dispatcher.unstored(leased)
             return False
         self._dispatcher.stored(leased, recorded.deliveries)

@@ -109,7 +109,7 @@ class Submissions:
         ``errors.SubmissionUnresolved`` (relay goes on asking), ``errors.UpstreamRejected``,
         ``errors.UpstreamUnauthorized`` and ``errors.StoreUnavailable``.
         """
-        self._intake.check(wanted.upstream, wanted.notify)
+        self._intake.check(wanted.upstream, wanted.notify, key_id=key_id)
         made = self._new(key_id, wanted)
         stored = await self._open(made, wanted)
         if (stored.fingerprint, stored.upstream) != (made.fingerprint, made.upstream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 
 
@@ -17,6 +18,11 @@ def notify(state: str, *, environ: Mapping[str, str] = os.environ) -> None:
         # A leading @ names an abstract socket.
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
         sock.sendall(state.encode("ascii"))
+
+
+def reloading() -> str:
+    """The state to send before the configuration is read again; ``READY=1`` ends it."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:

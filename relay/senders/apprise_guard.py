@@ -19,10 +19,11 @@ import sys
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import requests
 import urllib3.exceptions
+import urllib3.util
 import urllib3.util.ssl_
 
 from relay.senders import apprise_jobs, faults, network, words
@@ -67,6 +68,8 @@ class Notes:
     smtp_code: int | None = None
     smtp_step: apprise_jobs.Step | None = None
     rule: network.Rule | None = None
+    reached: bool = False
+    """Whether an address was allowed and not dialled, because this worker dials nothing."""
 
     def failed(self, fault: apprise_jobs.Fault) -> None:
         """Note a failure on the way."""
@@ -96,43 +99,68 @@ def begin() -> Notes:
 def install(surroundings: apprise_jobs.Surroundings) -> None:
     """Put the guards in place, once per process."""
     policy = network.AddressPolicy(surroundings.allow_private)
-    proxy = urllib.parse.urlsplit(surroundings.proxy) if surroundings.proxy else None
-    _guard_addresses(policy, proxy.hostname if proxy else None)
+    _guard_addresses(policy, proxy=_proxy(surroundings.proxy), reach=surroundings.reach)
     _guard_http(policy, surroundings.ca_pem)
     _guard_smtp()
     if surroundings.ca_pem:
         _trust(surroundings.ca_pem)
 
 
-def _guard_addresses(policy: network.AddressPolicy, proxy_host: str | None) -> None:
+def _proxy(url: str | None) -> tuple[str, int] | None:
+    """Host and port of the proxy, as requests dials it."""
+    if url is None:
+        return None
+    parsed = urllib.parse.urlsplit(url)
+    return str(parsed.hostname), parsed.port or (443 if parsed.scheme == "https" else 80)
+
+
+def _refuse(rule: network.Rule) -> NoReturn:
+    notes.rule = notes.rule or rule
+    raise Blocked
+
+
+def _guard_addresses(
+    policy: network.AddressPolicy, *, proxy: tuple[str, int] | None, reach: apprise_jobs.Reach
+) -> None:
     """Judge names when they are resolved and addresses when they are dialled.
 
-    The audit hook sees every connect of Python code, whoever makes it. The proxy is the operator's
-    own and is not judged.
+    The audit hook is the last line: it sees every connect of Python code, whoever makes it, with the
+    very address. The proxy is the operator's own and is not judged, at its own port only: mail and
+    other protocols do not use it, and may not reach that machine's other ports by naming it.
     """
     resolve = socket.getaddrinfo
-    proxy_addresses: set[str] = set()
+    proxy_addresses: set[tuple[str, int]] = set()
 
-    def refuse(rule: network.Rule) -> None:
-        notes.rule = notes.rule or rule
-        raise Blocked
-
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        found = resolve(host, *args, **kwargs)
+    def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        to_proxy = (host, port) == proxy
+        if to_proxy and reach is not apprise_jobs.Reach.DIAL:
+            notes.reached = True
+            raise Blocked
+        if not to_proxy and isinstance(host, str) and not network.readable(host):
+            _refuse(network.Rule.UNREADABLE)
+        if reach is apprise_jobs.Reach.READ:
+            if (rule := policy.refusal_unresolved(str(host))) is not None:
+                _refuse(rule)
+            notes.reached = True
+            raise socket.gaierror(socket.EAI_NONAME, "names are not resolved")
+        found = resolve(host, port, *args, **kwargs)
         addresses = [str(info[4][0]) for info in found]
-        if proxy_host is not None and host == proxy_host:
-            proxy_addresses.update(addresses)
+        if to_proxy:
+            proxy_addresses.update((address, port) for address in addresses)
         elif (rule := policy.refusal_of_any(addresses)) is not None:
-            refuse(rule)
+            _refuse(rule)
         return found
 
     def audit(event: str, args: tuple[Any, ...]) -> None:
         if event not in _DIALLING or args[1] is None:
             return
         # Unix sockets have a path here, and a name that nobody resolved cannot be judged.
-        address = str(args[1][0]) if isinstance(args[1], tuple) else ""
-        if address not in proxy_addresses and (rule := policy.refusal(address)) is not None:
-            refuse(rule)
+        address, port = (str(args[1][0]), args[1][1]) if isinstance(args[1], tuple) else ("", 0)
+        if (address, port) not in proxy_addresses and (rule := policy.refusal(address)) is not None:
+            _refuse(rule)
+        if reach is not apprise_jobs.Reach.DIAL:
+            notes.reached = True
+            raise Blocked
 
     socket.getaddrinfo = getaddrinfo
     sys.addaudithook(audit)
@@ -148,9 +176,10 @@ def _guard_http(policy: network.AddressPolicy, ca_pem: str | None) -> None:
             # Discord's plugin would send again at once: waiting is the dispatcher's business.
             raise requests.ConnectionError("asked to slow down")
         if kwargs.get("proxies"):
-            # The proxy resolves names; an address that is spelled out is judged here.
-            spelled = network.literal(urllib.parse.urlsplit(str(request.url)).hostname or "")
-            if spelled is not None and (rule := policy.refusal(spelled)) is not None:
+            # The proxy resolves names; an address that is spelled out is judged here. The host is
+            # the one that the proxy is sent, as urllib3 reads it.
+            host = urllib3.util.parse_url(str(request.url)).host or ""
+            if (rule := policy.refusal_unresolved(host)) is not None:
                 notes.rule = notes.rule or rule
                 raise requests.ConnectionError("address refused")
         request.headers["Accept-Encoding"] = "identity"
@@ -281,9 +310,12 @@ def _watched(step: Callable[..., Any], name: str) -> Callable[..., Any]:
             raise
         if sending and result:
             notes.refused(min(code for code, _ in result.values()), None)
-        elif name == "connect" and 400 <= result[0] < 600:
+        elif name == "connect" and result[0] != 220:
             # Connecting gives back what it was greeted with; only its caller makes an error of that.
-            notes.refused(result[0], apprise_jobs.Step.GREETING)
+            if 400 <= result[0] < 600:
+                notes.refused(result[0], apprise_jobs.Step.GREETING)
+            else:
+                notes.failed(apprise_jobs.Fault.BAD_ANSWER)
         return result
 
     return watched

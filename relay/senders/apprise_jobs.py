@@ -12,6 +12,16 @@ from enum import StrEnum
 from relay.senders import network
 
 
+class Reach(StrEnum):
+    """How far a worker goes to tell somebody."""
+
+    DIAL = "dial"
+    RESOLVE = "resolve"
+    """Names are resolved, and what would be dialled is judged; nothing is dialled."""
+    READ = "read"
+    """The same without asking for names: only addresses that are spelled out are judged."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a worker must know of the network. ``ca_pem`` is PEM text, trusted beside the usual CAs."""
@@ -19,6 +29,7 @@ class Surroundings:
     allow_private: tuple[str, ...] = ()
     proxy: str | None = field(default=None, repr=False)
     ca_pem: str | None = None
+    reach: Reach = Reach.DIAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +83,8 @@ class Report:
     of the HTTP answer that decided: headers as they were sent, ``word`` the service's own short name
     of its error. ``smtp_code`` is that of the refusal, ``smtp_step`` what it refused. ``rule`` is the
     address rule that hit, ``problem`` says why the URL cannot be used at all. ``None`` means that there
-    was no such thing.
+    was no such thing. ``reached`` says that an address was allowed and about to be dialled, where
+    ``Reach`` forbade only that.
     """
 
     accepted: bool
@@ -85,6 +97,7 @@ class Report:
     fault: Fault | None = None
     rule: network.Rule | None = None
     problem: str | None = None
+    reached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

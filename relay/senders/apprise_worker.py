@@ -22,7 +22,7 @@ from typing import Any, Final
 import apprise
 from apprise import manager_plugins, plugins
 
-from relay.senders import apprise_guard, apprise_jobs, cutting, schemes
+from relay.senders import apprise_guard, apprise_jobs, cutting, network, schemes
 
 ALARM_GRACE: Final = 2.0
 """Seconds after its limit at which a send ends its own process: the pool did not, so it is gone."""
@@ -42,6 +42,9 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*|[0-9]+[A-Za-z]+)://")
 _services: Final[Any] = manager_plugins.NotificationManager()  # type: ignore[no-untyped-call]
 _services.load_modules()
 _services.enable_only(*schemes.ALLOWED)
+
+# Every file or URL that a plugin reads comes in as an attachment. None does, whatever argument names it.
+apprise.AppriseAttachment.add = lambda *args, **kwargs: False  # type: ignore[method-assign]
 
 
 def prepare(surroundings: apprise_jobs.Surroundings) -> None:
@@ -100,6 +103,7 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
             smtp_step=notes.smtp_step,
             fault=notes.fault,
             rule=notes.rule,
+            reached=notes.reached,
         )
     return apprise_jobs.Report(
         accepted=accepted,
@@ -138,9 +142,7 @@ def open_service(url: str) -> tuple[Any, apprise_jobs.Finding]:
     if not parsed or parsed.get("schema") not in schemes.ALLOWED:
         if native:
             return None, apprise_jobs.Finding()
-        return None, apprise_jobs.Finding(
-            scheme=scheme, problem=f"Apprise does not understand this {scheme}:// URL"
-        )
+        return None, apprise_jobs.Finding(scheme=scheme, problem=_not_understood(url, scheme))
     scheme = parsed["schema"]
     name = str(_services[scheme].service_name)
     refused = _refused_arguments(url, parsed)
@@ -154,6 +156,9 @@ def open_service(url: str) -> tuple[Any, apprise_jobs.Finding]:
     service.request_rate_per_sec = 0
     # Some plugins sleep when a service asks them to; pacing belongs to the dispatcher.
     service.throttle = lambda *args, **kwargs: None
+    if service.notify_format == apprise.NotifyFormat.MARKDOWN:
+        # Made into Markdown, a link is full of backslashes, which Teams and others do not take away.
+        service.notify_format = apprise.NotifyFormat.TEXT
     return service, apprise_jobs.Finding(scheme=scheme, service=name)
 
 
@@ -184,16 +189,34 @@ def _malformed(url: str) -> str | None:
     found = _SCHEME.match(url)
     if found is None:
         return "a URL starts with a scheme such as slack:// or https://"
+    if "\\" in re.split(r"[/?#]", url[found.end() :], maxsplit=1)[0]:
+        return f"programs read a backslash in the host differently (rule {network.Rule.UNREADABLE})"
     if re.search(r",\s*[A-Za-z][A-Za-z0-9]*://", url):
         return "one destination has one URL"
     return None
 
 
+def _not_understood(url: str, scheme: str) -> str:
+    host = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if not host.startswith("["):
+        host = host.partition(":")[0]
+    if network.literal(host) is not None or (host and not network.readable(host)):
+        return (
+            f"Apprise does not understand the host of this {scheme}:// URL (rule {network.Rule.UNREADABLE}); "
+            "write a plain ASCII name or address"
+        )
+    return f"Apprise does not understand this {scheme}:// URL"
+
+
 def _refused_arguments(url: str, parsed: dict[str, Any]) -> list[str]:
     """Names of arguments that nobody may give, as Apprise would read them or as they stand."""
-    given = {str(name).lower() for name in parsed.get("qsd", {})}
-    for pair in re.split(r"[?&;]", url.partition("?")[2]):
-        given.add(urllib.parse.unquote(pair.partition("=")[0]).strip().lower())
+    names = [str(name) for name in parsed.get("qsd", {})]
+    names += [f"+{name}" for name in parsed.get("qsd+", {})]
+    names += [pair.partition("=")[0] for pair in re.split(r"[?&;]", url.partition("?")[2])]
+    # Plugins decode the names of headers once more than those of other arguments.
+    once = [urllib.parse.unquote(name) for name in names]
+    twice = [urllib.parse.unquote(name) for name in once]
+    given = {"".join(name.split()).lower() for name in (*names, *once, *twice)}
     return sorted(given & schemes.REFUSED_ARGUMENTS)
 
 

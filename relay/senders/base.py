@@ -6,7 +6,8 @@ asked to tell one notification once: retries, pace and concurrency belong to the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from relay.domain import model
@@ -23,6 +24,24 @@ class Capacity:
     name: str
     seats: int
     seats_hanging: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSpec:
+    """What a destination's sender is made of.
+
+    ``secrets`` are ``whsec_…``, newest first, ``signing_key`` is a ``whsk_…``; a webhook needs one of
+    the two kinds, and may have both. ``headers`` go along with every webhook; their values may be
+    secrets. ``timeout`` is in seconds; ``None`` means the default of its kind, for ``concurrency`` too.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    signing_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float | None = None
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,4 +99,36 @@ class Sender(Protocol):
         Raises ``errors.SendError`` (with the decision) when it was not told or that is unknown.
         Cancelling it stops the send; nothing of it goes on in the background.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A sender that may be used. ``service`` is what it is sent as, such as ``signed webhook`` or ``Slack``.
+
+    ``public_key`` is the ``whpk_…`` of one that is signed with ``v1a``.
+    """
+
+    sender: Sender
+    service: str
+    public_key: str | None = None
+
+
+class Opener(Protocol):
+    """Makes senders."""
+
+    async def open(self, *specs: DestinationSpec) -> list[Opened]:
+        """Check every destination and make its sender, in order. Nothing is dialled.
+
+        Raises ``errors.DestinationRefused`` for the first that cannot be used (``errors.SecretMissing``
+        for a webhook that nothing signs), ``errors.ConfigurationError`` when that cannot be found out.
+        """
+        ...
+
+    def make_secret(self, randomness: bytes) -> str:
+        """A ``whsec_…`` of 32 random bytes."""
+        ...
+
+    def make_signing_key(self, randomness: bytes) -> str:
+        """A ``whsk_…`` of 32 random bytes."""
         ...

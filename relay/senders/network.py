@@ -13,7 +13,9 @@ when it was configured may resolve to anything later.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final
@@ -34,7 +36,7 @@ class Rule(StrEnum):
     BROADCAST = "broadcast"
     RESERVED = "reserved"
     UNREADABLE = "unreadable"
-    """Not an IP address at all: nothing is dialled that cannot be judged."""
+    """Neither an address nor a plain name: nothing is dialled that cannot be judged."""
     LOOPBACK = "loopback"
     PRIVATE = "private"
     SHARED = "shared"
@@ -81,8 +83,9 @@ _V4: Final = _table(
 )
 
 _V6: Final = _table(
-    ("fd00:ec2::254/128", Rule.METADATA),  # Amazon
+    ("fd00:ec2::/32", Rule.METADATA),  # Amazon: metadata at ::254, credentials of pods at ::23
     ("fd20:ce::254/128", Rule.METADATA),  # Google Cloud
+    ("fd00:42::42/128", Rule.METADATA),  # Scaleway
     ("::/128", Rule.UNSPECIFIED),
     ("fe80::/10", Rule.LINK_LOCAL),
     ("fec0::/10", Rule.RESERVED),  # site-local, withdrawn
@@ -111,7 +114,14 @@ _V4_AT_THE_END: Final = tuple(
         "64:ff9b:1::/48",  # NAT64, local use; judged as itself too
     )
 )
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*|")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
+
+
+class Unreadable(ValueError):
+    """A URL whose host is not ``readable``. The text is one line that shows none of it."""
 
 
 class AddressPolicy:
@@ -150,6 +160,13 @@ class AddressPolicy:
             opened = opened or rule
         return opened
 
+    def refusal_unresolved(self, host: str) -> Rule | None:
+        """The rule that refuses ``host`` without resolving it, or ``None`` where nothing can be said yet."""
+        if not readable(host):
+            return Rule.UNREADABLE
+        address = spelled(host)
+        return None if address is None else self.refusal(address)
+
     def refusal_of_any(self, addresses: Iterable[str | Address]) -> Rule | None:
         """The rule that refuses one of ``addresses``, a forbidding one first; ``None`` for none.
 
@@ -166,12 +183,13 @@ def literal(host: str) -> Address | None:
     """The address that ``host`` spells, or ``None`` when it is a name that must be resolved.
 
     Knows every spelling that the C library dials without asking DNS: brackets, zone ids, and
-    decimal, octal, hexadecimal and shortened IPv4.
+    decimal, octal, hexadecimal and shortened IPv4; digits and dots of other scripts too, which
+    become ASCII on the way to it.
 
     >>> literal("0x7f.1")
     IPv4Address('127.0.0.1')
     """
-    text = host.strip("[]")
+    text = _plain(host).strip("[]")
     parsed = _parse(text)
     if parsed is not None:
         return parsed
@@ -184,10 +202,44 @@ def literal(host: str) -> Address | None:
         return None
 
 
+def spelled(host: str) -> Address | None:
+    """``literal``, and for the names that mean this machine everywhere (RFC 6761) its address.
+
+    What is judged where nothing is resolved: before a proxy dials, and when a URL is looked at.
+
+    >>> spelled("www.localhost.")
+    IPv4Address('127.0.0.1')
+    """
+    name = _plain(host).rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
+    return literal(host)
+
+
+def readable(host: str) -> bool:
+    """Whether ``host`` is an address or a name that every program reads alike.
+
+    It is not where it holds anything but letters, digits, dots, hyphens and underscores (percent
+    signs above all), or ends like an IPv4 address without being one.
+
+    >>> readable("hooks.example"), readable("127%2e0.0.1"), readable("256.0.0.1")
+    (True, False, False)
+    """
+    if literal(host) is not None:
+        return True
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    return _NAME.fullmatch(host) is not None and _NUMBER.fullmatch(last) is None
+
+
 def refused(host: str, rule: Rule) -> errors.AddressRefused:
     """The error that tells of a refusal; ``host`` must hold nothing secret."""
     hint = "network.allow_private can open it" if rule.openable else "it is never dialled"
     return errors.AddressRefused(f"the address of {host} is refused by the rule {rule}: {hint}", rule=rule)
+
+
+def _plain(host: str) -> str:
+    """``host`` with full-width, circled and similar characters as the ASCII that IDNA makes of them."""
+    return host if host.isascii() else unicodedata.normalize("NFKC", host).replace("\u3002", ".")
 
 
 def _range(text: str) -> Network:
@@ -221,8 +273,9 @@ def _judged(address: Address) -> Iterator[Address]:
     low = ipaddress.IPv4Address(bits & 0xFFFFFFFF)
     if any(address in network for network in _V4_AT_THE_END):
         yield low
-        if _rule(address) is Rule.SPECIAL:
+        if address in _LOCAL_NAT64:
             yield address
+            yield from _metadata_within(bits)
     elif address in _6TO4:
         yield ipaddress.IPv4Address((bits >> 80) & 0xFFFFFFFF)
     elif address in _TEREDO:
@@ -232,6 +285,22 @@ def _judged(address: Address) -> Iterator[Address]:
         yield address
         if (bits >> 32) & 0xFFFFFFFF in _ISATAP:
             yield low
+
+
+def _metadata_within(bits: int) -> Iterator[Address]:
+    """Metadata addresses that a local NAT64 may carry elsewhere than at the end (RFC 6052, 2.2).
+
+    Where its prefix ends is not known, so what stands at the other places is not believed to be an
+    address unless it is one that must never be reached.
+    """
+    for length in (48, 56, 64):
+        before = 64 - length
+        # The carried address skips bits 64 to 71, which are reserved.
+        high = (bits >> 64) & ((1 << before) - 1)
+        carried = (high << (32 - before)) | ((bits >> (24 + before)) & ((1 << (32 - before)) - 1))
+        address = ipaddress.IPv4Address(carried)
+        if _rule(address) is Rule.METADATA:
+            yield address
 
 
 def _rule(address: Address) -> Rule | None:

@@ -16,7 +16,7 @@ from typing import Final
 import yarl
 
 from relay.domain import errors
-from relay.senders import apprise_jobs, network
+from relay.senders import apprise_jobs, network, schemes
 
 TIMEOUT: Final = 30.0
 """Seconds for the answer, on a machine that is very busy."""
@@ -39,6 +39,29 @@ def askable(url: str) -> bool:
         return False
     host = host.rstrip(".")
     return "." in host and not host.endswith(".localhost")
+
+
+async def kinds(urls: Mapping[str, str]) -> dict[str, apprise_jobs.Finding]:
+    """What relay makes of each URL, by name: the one border that all of them pass, wherever they come from.
+
+    A finding without ``scheme`` and ``problem`` is that of a webhook. Nothing is dialled. Raises as
+    ``examine``.
+    """
+    found = {name: apprise_jobs.Finding() for name in urls}
+    asked = {}
+    for name, url in urls.items():
+        scheme = url.partition("://")[0].lower() if "://" in url else None
+        if scheme is None:
+            problem: str | None = "a URL starts with a scheme such as https:// or slack://"
+        elif scheme in ("http", "https"):
+            problem = None
+            if askable(url):
+                asked[name] = url
+        elif (problem := schemes.problem(scheme)) is None:
+            asked[name] = url
+        if problem is not None:
+            found[name] = apprise_jobs.Finding(scheme=scheme, problem=problem)
+    return found | await examine(asked)
 
 
 async def recognise(urls: Mapping[str, str]) -> dict[str, str | None]:

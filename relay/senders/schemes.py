@@ -49,11 +49,14 @@ LOCAL: Final = _words("blink1 dbus file gio glib gnome growl kde macosx qt rsysl
 REFUSED_ARGUMENTS: Final = _words(
     """
     retry wait optional redirect verify rto cto template keyfile subfile pgp pgpkey pgppub pgpprv wkd store
-    tz overflow
+    tz overflow attach
+    +connection +content-length +expect +host +keep-alive +proxy-authorization +proxy-connection +te +trailer
+    +transfer-encoding +upgrade
     """
 )
 """URL arguments that would take a decision out of relay's hands (repeat, follow redirects, hide a failure,
-skip TLS verification, sleep), or make Apprise read local files or fetch attachments."""
+skip TLS verification, sleep), or make Apprise read local files or fetch attachments. Those with a plus are
+headers that services add to the request: the ones that say where it goes and where it ends."""
 
 
 def problem(scheme: str) -> str | None:

@@ -208,7 +208,7 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             meaning="the login is refused or missing",
         ),
         Line(
-            answer="5yz to the mail itself, after the addresses were taken",
+            answer="55z to the mail itself, after the addresses were taken",
             codes=_codes((550, 559)),
             words=_STEP_MESSAGE,
             decision=_DEAD,
@@ -261,7 +261,7 @@ FAULTS: Final[Mapping[apprise_jobs.Fault, Trouble]] = {
     apprise_jobs.Fault.CONNECT_TIMEOUT: Trouble(hung=True, told="connecting took too long"),
     apprise_jobs.Fault.TLS_FAILED: Trouble(told="its TLS certificate or handshake is not acceptable"),
     apprise_jobs.Fault.PROXY_FAILED: Trouble(charged=False, told="network.proxy does not connect to it"),
-    apprise_jobs.Fault.BAD_ANSWER: Trouble(told="its answer is not HTTP"),
+    apprise_jobs.Fault.BAD_ANSWER: Trouble(told="its answer cannot be understood"),
     apprise_jobs.Fault.CONNECTION_LOST: Trouble(told="the connection broke off"),
     apprise_jobs.Fault.TIMEOUT: Trouble(
         decision=_UNKNOWN, hung=True, told="it took the message and did not answer in time"

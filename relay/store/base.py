@@ -1,8 +1,8 @@
 """What must survive, as the engine and the web see it: the ``Store`` protocol.
 
 Every method that writes is one transaction, takes a list, and answers in the order of that list.
-Callers never see ``BEGIN``. Every writer of a task goes through ``record``: it compares and sets
-``tasks.version``, and who loses reads again, folds again and routes again.
+Callers never see ``BEGIN``. Every writer of a task goes through ``record`` (or ``write``): it compares
+and sets ``tasks.version``, and who loses reads again, folds again and routes again.
 
 All methods raise ``errors.StoreUnavailable`` when the database cannot do it, and
 ``errors.StoreRejected`` when it refuses a value; nothing is then written. Where one of many may be
@@ -96,10 +96,12 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Up to ``limit`` due deliveries of ``destination``."""
+    """Due deliveries of ``destination``: up to ``fresh`` that were never attempted, then up to ``limit``
+    others of any kind."""
 
     destination: str
     limit: int
+    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,9 @@ class AttemptWrite:
     ``fence`` is the claim's. A delivered outcome is recorded even when the lease was lost; any
     other outcome is not. ``next_attempt_at`` is set exactly when ``state`` is pending.
 
-    What it did to its destination is stored with it, if it is: ``health`` unless a newer one is stored,
+    ``reason`` is the attempt's and the delivery's, unless ``delivery_reason`` says otherwise of the latter.
+
+    What it did to its destination is stored with it: ``health`` unless a newer one is stored,
     ``notices`` unless their id is known. ``hold`` makes all that is pending for the destination held for
     that reason; it needs ``health``, and does nothing if a newer one is stored.
     """
@@ -124,9 +128,18 @@ class AttemptWrite:
     reason: str | None
     status_code: int | None
     detail: str | None
+    delivery_reason: str | None = None
     health: model.Health | None = None
     notices: Sequence[model.NewDelivery] = ()
     hold: model.HoldReason | None = None
+
+
+Write = TaskWrite | AttemptWrite
+"""What is written all day, and together."""
+
+Written = Recorded | int | None
+"""The answer for a ``TaskWrite`` as ``Tasks.record`` gives it, for an ``AttemptWrite`` as
+``Deliveries.record_attempts`` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +304,7 @@ class Deliveries(Protocol):
     async def claim(
         self, requests: Sequence[ClaimRequest], *, now: float, leased_until: float
     ) -> list[model.Claim]:
-        """Lease due deliveries, oldest due first, and give each a new fence."""
+        """Lease due deliveries and give each a new fence. Of each kind the oldest due come first."""
         ...
 
     async def record_attempts(
@@ -305,6 +318,10 @@ class Deliveries(Protocol):
 
     async def release(self, leases: Sequence[tuple[str, int]], *, now: float) -> None:
         """Give back (delivery id, fence) leases that were not used: pending and due again, uncounted."""
+        ...
+
+    async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
+        """End (delivery id, fence) leases that were not used: dead for that reason, with no attempt."""
         ...
 
     async def void_leases(self, *, now: float) -> int:
@@ -434,6 +451,10 @@ class Store(
     Protocol,
 ):
     """Everything, on one database."""
+
+    async def write(self, writes: Sequence[Write]) -> list[Written | errors.StoreRejected]:
+        """``record`` and ``record_attempts`` in one commit, which costs about as much as for either."""
+        ...
 
     async def check(self) -> None:
         """Raise ``errors.StoreUnavailable`` unless the database can be read and written."""

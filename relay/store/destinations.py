@@ -102,6 +102,11 @@ class Destinations(Protocol):
         """
         ...
 
+    async def release_missing(self, destination: str, *, now: float, rate: float) -> int:
+        """What is held for it as ``destination_missing`` becomes pending, oldest first, ``rate`` per second
+        from ``now`` on; how many."""
+        ...
+
     async def hold(self, destination: str, reason: model.HoldReason) -> int:
         """Hold what is pending for it, but tests; how many. For what slipped in while it was paused."""
         ...

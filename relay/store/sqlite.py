@@ -5,7 +5,8 @@ survives a power cut. A read is one hop to its connection's thread, a transactio
 ``work`` runs over there, where a statement is an ordinary call. (A hop per statement cost a fifth of
 the CPU of recording 32 rows, and nearly half of recording one.) That is also what makes cancelling
 safe: a transaction that was begun is committed or rolled back, whether its caller still waits or not.
-Transactions take turns on the writing connection.
+Transactions take turns on the writing connection, and those that wait for their turn are committed
+together: a commit costs about as much for many as for one.
 
 It knows no noun of relay. ``lockfile.py`` holds the lock, ``sql/`` writes the statements.
 """
@@ -19,7 +20,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import aiosqlite
 
@@ -72,6 +73,29 @@ class _Transaction:
             return self._connection.execute(statement, parameters).fetchall()
 
 
+class _Turn(Generic[T]):
+    """One caller's transaction: waiting, then ``taken`` by whoever commits next, then ``ended``."""
+
+    def __init__(self, work: Callable[[database.Transaction], Awaitable[T]]) -> None:
+        self.work = work
+        self.taken = False
+        self.ended = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def end(self, result: T | None = None, *, error: BaseException | None = None) -> None:
+        """Committed with that result, or undone with that error."""
+        self._result, self._error = result, error
+        self.ended = True
+
+    def result(self) -> T:
+        """What the work returned; raises what it failed with."""
+        assert self.ended
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._result)
+
+
 class SqliteDatabase:
     """See ``database.Database``. Made by ``open``."""
 
@@ -89,6 +113,7 @@ class SqliteDatabase:
         self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
         self._connections = (*readers, writer)
         self._writing = asyncio.Lock()
+        self._waiting: list[_Turn[Any]] = []
         self._closed = False
         for reader in readers:
             self._readers.put_nowait(reader)
@@ -127,28 +152,50 @@ class SqliteDatabase:
             self._readers.put_nowait(connection)
 
     async def transact(self, work: Callable[[database.Transaction], Awaitable[T]]) -> T:
-        """See ``database.Database.transact``."""
-        async with self._writing:
-            self._require_open()
-            # aiosqlite has no public way to run a function on its thread; its version is pinned for this.
-            run = self._writer._execute
-            result: T = await run(self._transact, self._writer._conn, work)  # type: ignore[no-untyped-call]
-            return result
-
-    def _transact(
-        self, connection: sqlite3.Connection, work: Callable[[database.Transaction], Awaitable[T]]
-    ) -> T:
-        """The whole transaction, on the connection's thread."""
-        transaction = _Transaction(connection, self._path)
-        transaction.run("BEGIN IMMEDIATE", {})
+        """See ``database.Database.transact``. What waits for its turn is committed together."""
+        turn = _Turn(work)
+        self._waiting.append(turn)
+        # aiosqlite has no public way to run a function on its thread; its version is pinned for this.
+        run = self._writer._execute
         try:
-            result = _finish(work(transaction))
+            async with self._writing:
+                if not turn.taken:
+                    self._require_open()
+                    turns, self._waiting = self._waiting, []
+                    for each in turns:
+                        each.taken = True
+                    await run(self._commit, self._writer._conn, turns)  # type: ignore[no-untyped-call]
+                elif not turn.ended:
+                    # Who took it along was cancelled. The thread goes on, and comes to this afterwards.
+                    await run(_nothing)  # type: ignore[no-untyped-call]
+        finally:
+            if not turn.taken:
+                self._waiting.remove(turn)
+        return turn.result()
+
+    def _commit(self, connection: sqlite3.Connection, turns: Sequence[_Turn[Any]]) -> None:
+        """Run these in one transaction; should one fail, each in its own. On the connection's thread."""
+        transaction = _Transaction(connection, self._path)
+        try:
+            transaction.run("BEGIN IMMEDIATE", {})
+        except BaseException as error:
+            for turn in turns:
+                turn.end(error=error)
+            return
+        try:
+            results = [_finish(turn.work(transaction)) for turn in turns]
             transaction.run("COMMIT", {})
-        except BaseException:
+        except BaseException as error:
             with suppress(sqlite3.Error):
                 connection.rollback()
-            raise
-        return result
+            if len(turns) == 1:
+                turns[0].end(error=error)
+                return
+            for turn in turns:
+                self._commit(connection, [turn])
+            return
+        for turn, result in zip(turns, results, strict=True):
+            turn.end(result)
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
@@ -209,6 +256,10 @@ class SqliteDatabase:
     def _require_open(self) -> None:
         if self._closed:
             raise errors.StoreUnavailable("the database is closed")
+
+
+def _nothing() -> None:
+    """What is done behind a transaction to know that it has ended."""
 
 
 def _finish(work: Awaitable[T]) -> T:

@@ -15,6 +15,7 @@ Nesting deeper than ``DEPTH_MAX`` is refused whole.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -32,6 +33,10 @@ _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**63 - 1
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _MONEY: Final = re.compile(r"\+?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?")
+_MONEY_LENGTH_MAX: Final = 200
+"""Characters that an amount has at most, blanks around it included: what is kept stays small."""
+_AMOUNTS_MAX: Final = 1_024
+"""Amounts kept as they were read: tasks of one model cost the same."""
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _EPOCH_MIN: Final = 946_684_800.0  # 2000-01-01: earlier than any such API
 _EPOCH_MAX: Final = 4_102_444_800.0  # 2100-01-01
@@ -70,16 +75,20 @@ def clean(value: object, *, depth: int = 0) -> object:
 
     Raises ``Unreadable`` where it is nested deeper than ``DEPTH_MAX``.
     """
-    if isinstance(value, Numeral):
-        return _number(value)
     if isinstance(value, str):
-        return clean_text(value)
+        return _number(value) if isinstance(value, Numeral) else clean_text(value)
     if value is None or isinstance(value, bool):
         return value
     if depth >= DEPTH_MAX:
         raise Unreadable(f"nested deeper than {DEPTH_MAX} levels")
     if isinstance(value, dict):
-        return {clean_text(str(name)): clean(member, depth=depth + 1) for name, member in value.items()}
+        return {
+            # Most members are plain text: a call for each would be most of what cleaning costs.
+            clean_text(name if type(name) is str else str(name)): member
+            if type(member) is str and member.isascii() and "\x00" not in member
+            else clean(member, depth=depth + 1)
+            for name, member in value.items()
+        }
     if isinstance(value, list | tuple):
         return [clean(member, depth=depth + 1) for member in value]
     if isinstance(value, int):
@@ -91,8 +100,8 @@ def clean(value: object, *, depth: int = 0) -> object:
 
 def _number(numeral: Numeral) -> object:
     if numeral.lstrip("-").isdigit():
-        if len(numeral) <= 20 and _INTEGER_MIN <= int(numeral) <= _INTEGER_MAX:
-            return int(numeral)
+        if len(numeral) <= 20 and _INTEGER_MIN <= (integer := int(numeral)) <= _INTEGER_MAX:
+            return integer
         return str(numeral[:100])
     number = float(numeral)
     return number if math.isfinite(number) else None
@@ -127,7 +136,12 @@ def money(value: object) -> Decimal | None:
         if not 0 <= value <= MONEY_MAX:
             return None
         value = repr(value)  # the shortest text that means this float: what the upstream wrote
-    if not isinstance(value, str) or _MONEY.fullmatch(text := value.strip()) is None:
+    return _amount(value) if isinstance(value, str) else None
+
+
+@functools.lru_cache(maxsize=_AMOUNTS_MAX)
+def _amount(numeral: str) -> Decimal | None:
+    if len(numeral) > _MONEY_LENGTH_MAX or _MONEY.fullmatch(text := numeral.strip()) is None:
         return None
     amount = Decimal(text)
     exponent = amount.as_tuple().exponent

@@ -160,13 +160,14 @@ def task_id(value: object) -> str | None:
 
 def _layers(value: object) -> list[Members]:
     """The objects that may hold the members looked for: itself, then what it carries, two levels down."""
-    found = [members] if (members := _members(value)) else []
-    start = 0
-    for _ in range(2):
-        level = found[start:]
-        start += len(level)
-        found += [inner for outer in level for name in _CARRIERS if (inner := _members(outer.get(name)))]
-    return found
+    if not isinstance(value, dict) or not value:
+        return []
+    below = _carried(value)
+    return [value, *below, *(inner for outer in below for inner in _carried(outer))]
+
+
+def _carried(outer: Members) -> list[Members]:
+    return [inner for name in _CARRIERS if name in outer and isinstance(inner := outer[name], dict) and inner]
 
 
 def _first(layers: Sequence[Members], names: Sequence[str], read: Callable[[object], T | None]) -> T | None:

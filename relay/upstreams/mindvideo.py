@@ -102,10 +102,14 @@ class _EventsRoute:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Taken:
-    """The events of a listing after a cursor, the cursor after them, and whether that is all of it."""
+    """The events of a listing after a cursor, the cursor after them, and whether that is all of it.
+
+    ``at`` is that cursor taken apart.
+    """
 
     events: tuple[model.Event, ...]
     cursor: str | None
+    at: cursors.Cursor | None
     whole: bool
 
 
@@ -115,9 +119,9 @@ def _take(listing: events.Listing, *, at: cursors.Cursor | None, cursor: str | N
     stop = min(len(found), start + PAGE_MAX)
     whole = listing.complete and stop == len(found)
     if start == stop:
-        return _Taken((), cursor, whole)
+        return _Taken((), cursor, cursors.parse(cursor), whole)
     after = cursors.advance(at, listing, found, stop)
-    return _Taken(tuple(entry.event for entry in found[start:stop]), str(after), whole)
+    return _Taken(tuple(entry.event for entry in found[start:stop]), str(after), after, whole)
 
 
 class MindVideo:
@@ -279,7 +283,7 @@ class MindVideo:
             raise self._client.unreadable(reply, str(error)) from None
         if not taken.events and not taken.whole:
             return None
-        if cursors.sent(cursors.parse(taken.cursor)) != cursors.sent(at):
+        if cursors.sent(taken.at) != cursors.sent(at):
             etag = ""  # it belongs to the question that was asked, not to the next one
         seen = cursors.Validator(taken.cursor, _EVENTS, digest, said, etag)
         return model.Page(

@@ -19,8 +19,8 @@ from aiohttp import web
 
 from relay import settings as settings_module
 from relay.catalogue import models as catalogue
-from relay.domain import routing
 from relay.engine import clock as clocks
+from relay.engine import destinations as destinations_module
 from relay.engine import dispatcher as dispatchers
 from relay.engine import feed as feeds
 from relay.engine import health as healths
@@ -49,7 +49,7 @@ class Services:
     clock: clocks.Clock
     settings: settings_module.Settings
     catalogue: catalogue.Catalogue
-    table: routing.Table
+    destinations: destinations_module.Destinations
     randomness: Callable[[int], bytes]
 
 

@@ -40,6 +40,14 @@ _TEXT_MAX: Final = 1000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _REQUEST_ID_BYTES: Final = 15
 
+_CONFLICTS: Final = (
+    errors.IdempotencyConflict,
+    errors.DestinationReadOnly,
+    errors.DestinationExists,
+    errors.WrongState,
+)
+"""Refusals that another state of things would not bring."""
+
 _log = structlog.get_logger(__name__)
 _threshold = logging.getLogger(__name__)
 
@@ -168,6 +176,9 @@ def from_error(error: Exception) -> Problem:
         return _from_refusal(error)
     if isinstance(error, errors.UpstreamError):
         return _from_upstream(error)
+    if isinstance(error, errors.ConfigurationError):
+        # The worker that knows the services' URLs could not be asked: nothing is wrong with the request.
+        return Problem(503, str(error), headers={"Retry-After": RETRY_AFTER})
     if isinstance(error, errors.StoreError):
         return Problem(
             503, "The database cannot be used at the moment; try again.", headers={"Retry-After": RETRY_AFTER}
@@ -180,7 +191,7 @@ def from_error(error: Exception) -> Problem:
 
 
 def _from_refusal(error: errors.RequestRefused) -> Problem:
-    if isinstance(error, (errors.IdempotencyConflict, errors.WrongState)):
+    if isinstance(error, _CONFLICTS):
         return Problem(409, str(error))
     if isinstance(error, errors.SubmissionUnresolved):
         return Problem(504, str(error), headers={"Idempotency-Key": error.idempotency_key})

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from relay.domain import errors
 from relay.engine import intake as intakes
-from relay.web import endpoints, problems, tasks
+from relay.web import endpoints, notify, problems, tasks
 from relay.web.schemas import registrations as schemas
 
 
@@ -28,7 +28,7 @@ async def register_many(call: endpoints.Call, *, body: schemas.NewRegistrations)
     wanted: dict[int, intakes.Wanted] = {}
     for index, one in enumerate(body.tasks):
         try:
-            wanted[index] = _wanted(call, one)
+            wanted[index] = await _wanted(call, one)
         except (problems.Problem, errors.RequestRefused) as exc:
             results[index] = _refused(call, one, exc)
     registered = await call.services.intake.register_each(call.caller.key_id, list(wanted.values()))
@@ -44,17 +44,17 @@ async def register_many(call: endpoints.Call, *, body: schemas.NewRegistrations)
 _UNSTORABLE: Final = problems.Problem(422, "The database refuses a value of this registration.")
 
 
-def _wanted(call: endpoints.Call, one: schemas.NewRegistration) -> intakes.Wanted:
+async def _wanted(call: endpoints.Call, one: schemas.NewRegistration) -> intakes.Wanted:
     """Raises ``problems.Problem`` and ``errors.RequestRefused`` for what is wrong with this one."""
     upstream, task_id = tasks.named_task(call.services, one.task)
-    notify = tuple(one.notify or ())
-    call.services.intake.check(upstream, notify)
     if schemas.over_metadata_max(one.metadata):
         raise problems.invalid([problems.Fault(schemas.METADATA_TOO_LARGE, "/metadata")])
+    names = await notify.names(call, one.notify)
+    call.services.intake.check(upstream, names, key_id=call.caller.key_id)
     return intakes.Wanted(
         upstream=upstream,
         task_id=task_id,
-        notify=notify,
+        notify=names,
         statuses=one.changes(),
         metadata=one.metadata,
     )

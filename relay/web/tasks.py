@@ -15,7 +15,18 @@ from relay.domain import errors, ids, model
 from relay.engine import intake as intakes
 from relay.engine import submissions
 from relay.store import base as store_base
-from relay.web import auth, conditional, cursors, endpoints, filters, problems, reading, streams, waiting
+from relay.web import (
+    auth,
+    conditional,
+    cursors,
+    endpoints,
+    filters,
+    notify,
+    problems,
+    reading,
+    streams,
+    waiting,
+)
 from relay.web.schemas import events as event_schemas
 from relay.web.schemas import registrations as registration_schemas
 from relay.web.schemas import tasks as schemas
@@ -41,7 +52,7 @@ async def submit(call: endpoints.Call, *, body: schemas.NewTask) -> web.Response
     if faults:
         raise problems.invalid(faults)
     _check_input(call.services, body)
-    named = tuple(body.notify or ())
+    named = await notify.names(call, body.notify)
     also = reading.names_in_header(call.request, NOTIFY_HEADER)
     upstream = _upstream(call.services, body.upstream)
     try:
@@ -75,7 +86,7 @@ async def register(call: endpoints.Call, *, task: str, body: registration_schema
     wanted = intakes.Wanted(
         upstream=upstream,
         task_id=task_id,
-        notify=tuple(body.notify or ()),
+        notify=await notify.names(call, body.notify),
         statuses=body.changes(),
         metadata=body.metadata,
     )

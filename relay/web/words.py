@@ -174,8 +174,9 @@ PROBLEMS: Final[dict[int | str, tuple[str, str]]] = {
     408: ("RequestTimeout", "The body did not arrive in time."),
     409: (
         "Conflict",
-        "It does not go with how things stand: an `Idempotency-Key` that was used for another input, or "
-        "a state that does not allow this, which `detail` names.",
+        "It does not go with how things stand: an `Idempotency-Key` that was used for another input, a name "
+        "that is taken, a definition in the configuration, or a state that does not allow this. `detail` "
+        "says which.",
     ),
     413: ("ContentTooLarge", "The body is over the limit."),
     415: ("UnsupportedMediaType", "The body is not announced as JSON in UTF-8."),
@@ -217,6 +218,10 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
     "NewTask": [SUBMITTED, SUBMITTED | {"notify": [], "metadata": {"order": 4711}}],
     "Wishes": [{"statuses": ["succeeded", "failed"], "metadata": {"order": 4711}}],
     "NewKey": [{"name": "backend", "role": "client"}],
+    "NewDestination": [{"name": "renders", "url": "https://example.com/hooks/render", "rate": 5}],
+    "ChangedDestination": [{"rate": 20, "statuses": ["failed"]}],
+    "Resumption": [{"which": "newest"}],
+    "Rotation": [{"overlap": 3600}],
     "NewRedelivery": [
         {"reason": "http_503", "created_after": "2026-11-23T01:00:00Z"},
         {"all": True, "rate": 50},
@@ -234,7 +239,8 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
 """Of models, by name."""
 
 MEMBERS: Final = {
-    "notify": "Names of destinations. None means that the routes of the configuration decide.",
+    "notify": "Names of destinations, or URLs where the operator permits that. None means that the routes "
+    "of the configuration decide.",
     "statuses": "The status changes to be told; they override those of the destination.",
     "metadata": "At most 4 kB of JSON; comes back in every notification.",
     "model": "The model's slug.",
@@ -263,7 +269,34 @@ MEMBERS: Final = {
     "data": "As the upstream gave it.",
     "address": "All of its URL that may be shown.",
     "prompt": "Whether messages quote the prompt.",
-    "source": "Where it is defined.",
+    "source": "Where it is defined: those of the configuration cannot be changed here.",
+    "owner": "The id of the API key that an inline destination belongs to.",
+    "service": "What it is sent as, such as `signed webhook` or `Slack`.",
+    "url": "http(s) for a signed webhook, any other is Apprise's. It is never shown again.",
+    "secret": "`whsec_` and base64 of 24 to 64 bytes; signs a webhook.",
+    "signing_key": "`whsk_` and base64 of an ed25519 key; signs a webhook as `v1a`.",
+    "schedule": "Seconds before each attempt, from the one before; as many attempts as there are numbers.",
+    "timeout": "Seconds for one attempt.",
+    "concurrency": "Sends at the same time.",
+    "rate": "Deliveries per second; `null` without a limit.",
+    "age_max": "Seconds after which what is still owed is given up; `null` never.",
+    "retry_after_max": "The most seconds that its `Retry-After` is heeded for.",
+    "headers": "Names of the headers that its requests carry besides relay's own.",
+    "NewDestination.headers": "Headers that its requests carry besides relay's own.",
+    "ChangedDestination.headers": "Headers that its requests carry besides relay's own.",
+    "problem": "Why nothing can be sent to it; `null` where it can.",
+    "signatures": "The schemes that its webhooks are signed with.",
+    "paused_at": "When somebody paused it; `null` where nobody did.",
+    "disabled_at": "When relay disabled it; `null` where it did not.",
+    "disabled_reason": "`failing`, or what the receiver said of itself.",
+    "failing_since": "The first failure since something arrived; `null` where all is well.",
+    "which": "What is sent of what was held: all, the newest of each task, or none.",
+    "released": "Held deliveries that will be sent now.",
+    "superseded": "Held deliveries that a newer one of their task made pointless.",
+    "dropped": "Held deliveries that are given up; they can be redelivered.",
+    "overlap": "Seconds for which the old secret signs too.",
+    "old_until": "Until when the old secret signs too; `null` where it does not.",
+    "public_key": "`whpk_` and base64.",
     "type": "`task.succeeded` and so on.",
     "destination": "The destination's name.",
     "attempts_made": "Tries so far.",

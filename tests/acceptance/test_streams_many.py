@@ -100,12 +100,12 @@ async def never_reading(port: int) -> socket.socket:
 async def happen(live: feed.Feed) -> list[str]:
     """One commit for each event; what they say."""
     write = making.new("task")
-    await live.record([write])
+    await live.write([write])
     task: model.Task = write.task
     for number in range(EVENTS):
         changed = dataclasses.replace(task, version=task.version + 1)
         event = making.event(str(number), data={"key": str(number), "text": TEXT})
-        await live.record(
+        await live.write(
             [
                 base.TaskWrite(
                     task=changed, expected_version=task.version, events=[event], recorded_at=making.NOW

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from relay.cli import config
-from tests.cli.conftest import Runner
+from tests.cli.conftest import Runner, Starter
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 UPSTREAM = "[upstreams.mindvideo]\napi_key = 'mv_live_xxx'\n"
@@ -47,7 +48,8 @@ async def test_a_good_one_is_described(relay: Runner, tmp_path: Path) -> None:
         (UPSTREAM + "[store]\nurl = 'sqlite:///missing/relay.db'", ["store.url", "missing does not exist"]),
         (UPSTREAM + "[destinations.a]\nurl = 'https://example.com/x'", ["destinations.a.secret", "whsec_"]),
         (
-            UPSTREAM + "[destinations.a]\nurl = 'https://127.0.0.1/x'\nsecret = 'short'",
+            UPSTREAM + "[network]\nallow_private = ['127.0.0.0/8']\n"
+            "[destinations.a]\nurl = 'https://127.0.0.1/x'\nsecret = 'short'",
             ["destinations.a.secret"],
         ),
         (UPSTREAM + "[destinations.a]\nurl = 'no url'", ["destinations.a.url"]),
@@ -74,12 +76,14 @@ async def test_all_problems_are_told(relay: Runner, tmp_path: Path) -> None:
         "[store]\nurl = 'x'\n"
         "[destinations.a]\nurl = 'http://127.0.0.1/'\n"
         "[destinations.b]\nurl = 'slak://x'\n"
+        f"[destinations.shut]\nurl = 'http://10.0.0.1/'\nsecret = '{SECRET}'\n"
         f"[destinations.good]\nurl = 'http://127.0.0.1/'\nsecret = '{SECRET}'\n"
+        "[network]\nallow_private = ['127.0.0.0/8']\n"
     )
     code, out, err = await check(relay, text, tmp_path)
     assert code == 2
     assert [line.split()[1].rstrip(":") for line in err] == [
-        "store.url", "no", "destinations.a.secret", "destinations.b.url"
+        "store.url", "no", "destinations.a.secret", "destinations.b.url", "destinations.shut.url"
     ]  # fmt: skip
     assert "destinations.good: signed webhook" in out
 
@@ -108,8 +112,9 @@ async def test_the_file_may_come_from_the_environment(relay: Runner, tmp_path: P
 async def test_show_masks_secrets_and_marks_defaults(relay: Runner, tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text(
         UPSTREAM + f"[server]\nport = 9\n[destinations.a]\nurl = 'slack://Tok/en/x'\nsecret = '{SECRET}'\n"
+        "headers = { X-Shop = 'sesame' }\n"
         "[[routes]]\nnotify = ['a']\nwhen = {status = ['failed'], model = 'veo3-*'}\n"
-        "[security]\nsecret_key = ['sesame']\n"
+        "[security]\nsecret_key = ['sesame-sesame-sesame']\n"
     )
     ended = await relay("config", "show", "--config", "relay.toml")
     assert ended.code == 0
@@ -120,6 +125,7 @@ async def test_show_masks_secrets_and_marks_defaults(relay: Runner, tmp_path: Pa
         assert secret not in ended.out
     shown = tomllib.loads(ended.out)
     assert shown["upstreams"]["mindvideo"]["api_key"] == "***"
+    assert shown["destinations"]["a"]["headers"] == {"X-Shop": "***"}
     assert shown["security"]["secret_key"] == ["***"]
     assert shown["routes"] == [{"notify": ["a"], "when": {"status": ["failed"], "model": "veo3-*"}}]
     assert "#public_url =  # not set" in lines
@@ -129,3 +135,103 @@ async def test_the_example_is_the_file_of_the_repository(relay: Runner) -> None:
     ended = await relay("config", "example")
     file = Path(config.__file__).parents[2] / "config" / "relay.example.toml"
     assert ended.out == file.read_text("utf-8")
+
+
+SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "parts"),
+    [
+        ("http://10.1.2.3/hooks/tok", 1, ["refused", "signed webhook", "http://10.1.2.3", "private"]),
+        ("http://10.1.2.3/hooks/tok", 1, ["network.allow_private, with a range"]),
+        ("http://0xa9fea9fe/tok", 1, ["refused", "169.254.169.254", "metadata", "nothing: this rule"]),
+        ("http://127.0.0.1/tok", 0, ["allowed", "signed webhook", "127.0.0.1"]),
+        ("json://127.0.0.1/tok", 0, ["allowed", "JSON", "json://"]),
+        ("json://10.1.2.3/tok", 1, ["refused", "JSON", "private", "network.allow_private"]),
+        ("mailto://u:tok@169.254.169.254?from=a@b.example", 1, ["refused", "E-Mail", "metadata"]),
+        ("http://u:tok@127%2e0.0.1/", 2, ["unusable", "unreadable"]),
+        ("json://127.0.0.1/tok?Verify=no", 2, ["unusable", "argument verify is not allowed"]),
+        ("syslog://tok", 2, ["unusable", "acts on the machine"]),
+        ("tok", 2, ["unusable", "starts with a scheme"]),
+    ],
+)
+async def test_a_url_is_judged_and_not_repeated(
+    relay: Runner, tmp_path: Path, url: str, code: int, parts: list[str]
+) -> None:
+    (tmp_path / "relay.toml").write_text("[network]\nallow_private = ['127.0.0.0/8']\n")
+    (tmp_path / "url.txt").write_text(url + "\n")
+    ended = await relay("config", "check-url", "@url.txt", "--config", "relay.toml")
+    assert (ended.code, ended.err) == (code, "")
+    for part in parts:
+        assert part in ended.out
+    assert "tok" not in ended.out
+    if url.startswith(("json", "mailto")):
+        assert "10.1.2.3" not in ended.out
+        assert "169.254" not in ended.out
+
+
+async def test_the_judgement_as_json(relay: Runner) -> None:
+    ended = await relay("config", "check-url", "http://localhost:9/tok", "--json")
+    assert ended.code == 1
+    told = json.loads(ended.out)
+    assert {"address": "127.0.0.1", "rule": "loopback"} in told.pop("resolved")
+    assert told == {
+        "verdict": "refused",
+        "service": "signed webhook",
+        "address": "http://localhost:9",
+        "rule": "loopback",
+        "opened_by": "network.allow_private",
+        "proxied": False,
+        "problem": "the address of localhost is refused by the rule loopback: "
+        "network.allow_private can open it",
+    }
+
+
+async def test_a_proxy_is_told_of_and_a_chat_service_is_recognised(relay: Runner) -> None:
+    proxy = {"RELAY_NETWORK__PROXY": "http://u:hunter2@egress.invalid:3128"}
+    ended = await relay("config", "check-url", SLACK, "--json", **proxy)
+    assert ended.code == 0
+    told = json.loads(ended.out)
+    assert (told["service"], told["address"], told["proxied"]) == ("Slack", "slack://", True)
+    ended = await relay("config", "check-url", "https://hooks.example/tok", **proxy)
+    assert ended.code == 0
+    assert "network.proxy resolves names and dials" in ended.out
+    assert "hunter2" not in ended.out + ended.err
+
+
+async def test_a_name_that_does_not_resolve_is_not_dialled_now(relay: Runner) -> None:
+    ended = await relay("config", "check-url", "https://no-such-name.invalid/tok")
+    assert ended.code == 1
+    assert "unresolved" in ended.out
+    assert "the name no-such-name.invalid cannot be resolved" in ended.out
+
+
+async def test_the_url_comes_from_stdin_too(start: Starter) -> None:
+    process = await start("config", "check-url", "-", stdin=b"http://10.1.2.3/tok\n")
+    code, err = await process.ended()
+    assert (code, err) == (1, "")
+    assert any("private" in line for line in process.lines)
+
+
+@pytest.mark.parametrize(("argument", "said"), [("@missing.txt", "No such file"), ("", "there is no URL")])
+async def test_no_url_is_wrong_usage(relay: Runner, argument: str, said: str) -> None:
+    ended = await relay("config", "check-url", argument)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+async def test_an_address_that_is_refused_is_a_problem_of_the_configuration(
+    relay: Runner, tmp_path: Path
+) -> None:
+    text = UPSTREAM + (
+        f"[destinations.a]\nurl = 'http://2130706433/tok'\nsecret = '{SECRET}'\n"
+        "[destinations.b]\nurl = 'ntfy://127.0.0.1/tok'\n"
+        f"[destinations.c]\nurl = 'https://hooks.example/tok'\nsecret = '{SECRET}'\n"
+    )
+    code, _, err = await check(relay, text, tmp_path)
+    assert code == 2
+    assert [line.split(":")[1].strip() for line in err] == ["destinations.a.url", "destinations.b.url"]
+    assert all("rule loopback: network.allow_private can open it" in line for line in err)
+    code, _, err = await check(relay, text + "[network]\nallow_private = ['127.0.0.0/8']\n", tmp_path)
+    assert (code, err) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import pytest
@@ -41,6 +42,19 @@ def told(
     task: model.Task = VEO,
 ) -> list[str]:
     return [one.destination for one in routing.owed(task, [change], list(registrations), where)]
+
+
+def test_only_an_end_supersedes_and_only_where_something_may_be_owed_before_it() -> None:
+    ended = making.task(status=model.Status.SUCCEEDED, verdict=model.Verdict.ENDED, finished_at=5.0)
+    stalled = dataclasses.replace(ended, stalled_at=3.0)
+    plain, eager = registration("renders"), registration("renders", statuses=frozenset({Change.QUEUED}))
+    assert not routing.supersedes(ended, [plain], table())
+    assert routing.supersedes(stalled, [plain], table())
+    assert routing.supersedes(ended, [plain, eager], table())
+    assert routing.supersedes(ended, [], table(destinations=[destination("curious", Change.PROCESSING)]))
+    assert routing.supersedes(ended, [], table(model.Route(notify=("renders",), status=("*",))))
+    assert not routing.supersedes(ended, [], table(model.Route(notify=("renders",), status=("fail*",))))
+    assert not routing.supersedes(VEO, [eager], table())
 
 
 @pytest.mark.parametrize(

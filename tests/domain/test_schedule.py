@@ -139,6 +139,16 @@ def test_what_had_to_be_asked_now_delays_what_comes_later() -> None:
     assert budget.take(2.0) == 0.0
 
 
+def test_looking_at_the_bucket_takes_nothing() -> None:
+    budget = schedule.Budget(2.0, burst=3.0, now=0.0)
+    assert (int(budget.ready(0.0)), budget.wait(0.0)) == (3, 0.0)
+    for _ in range(3):
+        budget.spend()
+    assert (int(budget.ready(0.0)), budget.wait(0.0)) == (0, pytest.approx(0.5))
+    assert (int(budget.ready(1.0)), budget.wait(1.0)) == (2, 0.0)
+    assert budget.take(1.0) == 0.0
+
+
 def test_a_clock_that_steps_back_neither_freezes_nor_fills_the_bucket() -> None:
     budget = schedule.Budget(1.0, burst=1.0, now=1000.0)
     assert budget.take(1000.0) == 0.0

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.domain import errors, ids, model, routing
-from relay.engine import batcher, dispatcher, janitor, outbox, recording, supervisor
+from relay.domain import errors, health, ids, model, routing
+from relay.engine import batcher, dispatcher, janitor, lanes, outbox, recording, supervisor
 from relay.senders import base
 from relay.store import base as store_base
 from relay.store import opening
@@ -23,20 +24,24 @@ from relay.store.sql import SqlStore
 from tests import harness
 
 UPSTREAM = "mindvideo"
+POLICY = health.Policy(window=1000.0, changes_min=3)
+RESUME_RATE = 100.0
 CAPACITY = base.Capacity(name="test", seats=4, seats_hanging=2)
 
 
 @dataclass
 class Peer:
-    """A destination. ``answers`` are given in order, then it accepts; ``open`` lets sends end."""
+    """A destination. It gives ``answers`` in order, then ``fault``, or accepts; ``open`` lets sends end."""
 
     name: str
     capacity: base.Capacity = CAPACITY
     concurrency: int = 2
     time_limit: float = 5.0
     format: model.Format = model.Format.WEBHOOK
+    options: model.DestinationOptions = field(default_factory=model.DestinationOptions)
     address: str = "test://"
-    answers: list[Exception] = field(default_factory=list)
+    answers: list[Exception | base.Accepted] = field(default_factory=list)
+    fault: Exception | None = None
     detail: str | None = None
     taken: list[base.Outgoing] = field(default_factory=list)
     in_flight: int = 0
@@ -54,9 +59,10 @@ class Peer:
             await self.open.wait()
         finally:
             self.in_flight -= 1
-        if self.answers:
-            raise self.answers.pop(0)
-        return base.Accepted(status_code=200, detail=self.detail)
+        answer = self.answers.pop(0) if self.answers else self.fault
+        if isinstance(answer, Exception):
+            raise answer
+        return answer or base.Accepted(status_code=200, detail=self.detail)
 
     async def asked(self, count: int) -> None:
         """Return once it was told ``count`` times."""
@@ -84,7 +90,7 @@ class Bench:
     dispatcher: dispatcher.Dispatcher
     supervisor: supervisor.Supervisor
     recorder: recording.Recorder
-    attempts: batcher.Batcher[store_base.AttemptWrite, int | None]
+    writes: batcher.Batcher[store_base.Write, store_base.Written]
     clock: Clock
     made: int = 0
 
@@ -92,32 +98,48 @@ class Bench:
         """Store a task that ended, which owes each destination one delivery; their ids."""
         self.made += 1
         name = f"t{self.made}"
+        await self.tell(name, *destinations, changes=[model.Change.SUCCEEDED])
+        return [ids.delivery_id(UPSTREAM, name, "succeeded", one) for one in destinations]
+
+    async def tell(
+        self, name: str, *destinations: str, changes: Sequence[model.Change], version: int = 1
+    ) -> None:
+        """Store a task at its ``version``, and whom to tell of ``changes``, the last of them its status."""
         now = self.clock.now()
+        status = model.Status(changes[-1])
         task = model.Task(
             id=ids.derive("tsk", name),
             upstream=UPSTREAM,
             task_id=name,
-            version=1,
-            status=model.Status.SUCCEEDED,
-            verdict=model.Verdict.ENDED,
+            version=version,
+            status=status,
+            verdict=model.Verdict.ENDED if status.terminal else model.Verdict.RUNNING,
             created_at=now,
-            finished_at=now,
+            finished_at=now if status.terminal else None,
         )
-        registration = model.Registration(key_id="key_a", notify=destinations, created_at=now)
+        told = frozenset(changes)
+        registration = model.Registration(key_id="key_a", notify=destinations, statuses=told, created_at=now)
         write = store_base.TaskWrite(
-            task=task, expected_version=None, register=registration, recorded_at=self.clock.now()
+            task=task,
+            expected_version=None if version == 1 else version - 1,
+            register=registration,
+            recorded_at=now,
         )
-        assert await self.recorder.write(write, [model.Change.SUCCEEDED], [registration])
-        return [ids.delivery_id(UPSTREAM, name, "succeeded", one) for one in destinations]
+        assert await self.recorder.write(write, changes, [registration])
 
-    async def pending(self, destination: str, *, count: int = 1) -> list[str]:
-        """Store deliveries that are due and nobody holds, without waking the dispatcher."""
+    async def pending(
+        self, destination: str, *, count: int = 1, attempted: bool = False, age: float = 0.0
+    ) -> list[str]:
+        """Store deliveries that are due and nobody holds, without waking the dispatcher.
+
+        ``attempted`` ones failed once already. They were made ``age`` seconds ago.
+        """
         found = []
         for _ in range(count):
             self.made += 1
             delivery_id = f"msg_{self.made}"
             body = model.Notification(
-                id=f"ntf_{self.made}", format=model.Format.WEBHOOK, type="relay.test", body=b"{}"
+                id=f"ntf_{self.made}", format=model.Format.WEBHOOK, type="task.failed", body=b"{}"
             )
             await self.store.add_deliveries(
                 [
@@ -125,14 +147,42 @@ class Bench:
                         id=delivery_id,
                         task=None,
                         destination=destination,
-                        type="relay.test",
+                        type="task.failed",
                         notification=body,
-                        created_at=self.clock.now(),
+                        created_at=self.clock.now() - age,
+                        leased_until=self.clock.now() + 60 if attempted else None,
                     )
                 ]
             )
             found.append(delivery_id)
+        if attempted:
+            await self.store.record_attempts([self._failed(one) for one in found])
         return found
+
+    def _failed(self, delivery_id: str) -> store_base.AttemptWrite:
+        return store_base.AttemptWrite(
+            delivery_id=delivery_id,
+            fence=1,
+            started_at=self.clock.now(),
+            duration_ms=1.0,
+            outcome=model.Outcome.RETRY,
+            state=model.DeliveryState.PENDING,
+            next_attempt_at=self.clock.now(),
+            reason="http_500",
+            status_code=500,
+            detail=None,
+        )
+
+    def pause(self, name: str) -> model.Health:
+        """Close the lane, as whoever pauses does before the store hears of it."""
+        after = health.paused(self.dispatcher.health(name), now=self.clock.now())
+        self.dispatcher.set_health(after)
+        return after
+
+    async def told(self, peer: Peer) -> list[str]:
+        """The types that ``peer`` was told, once nothing is under way."""
+        await self.idle()
+        return [one.type for one in peer.taken]
 
     def wake(self) -> None:
         """Have every loop notice that time passed."""
@@ -157,47 +207,61 @@ class Bench:
             while self.supervisor.jobs_running:
                 await asyncio.sleep(0.005)
 
-    def taken(self) -> dict[str, tuple[int, int, int]]:
-        """Per lane: sends in flight, shared seats taken, of them by lanes that hang."""
-        lanes = self.dispatcher._lanes
+    def taken(self) -> dict[str, tuple[int, int, int, int]]:
+        """Per lane: sends in flight, shared seats taken, of them by lanes that hang, and by retries."""
         return {
-            name: (lane.in_flight, lane.seats.taken, lane.seats.taken_hanging) for name, lane in lanes.items()
+            lane.name: (lane.in_flight, lane.seats.taken, lane.seats.taken_hanging, lane.seats.taken_retries)
+            for lane in self.dispatcher._lanes
         }
 
     def assert_no_seat_is_taken(self) -> None:
-        assert set(self.taken().values()) == {(0, 0, 0)}
+        assert set(self.taken().values()) == {(0, 0, 0, 0)}
 
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, peers: Mapping[str, Peer], *, schedule: Sequence[float] = (0.0, 5.0, 60.0)
+    directory: Path,
+    peers: Mapping[str, Peer],
+    *,
+    schedule: Sequence[float] = (0.0, 5.0, 60.0),
+    known: Collection[str] | None = None,
+    operator: Sequence[str] = (),
 ) -> AsyncIterator[Bench]:
-    """Run store, batchers, dispatcher and janitor until the block ends."""
+    """Run store, batcher, dispatcher and janitor until the block ends.
+
+    Routing knows every peer, the dispatcher those that are ``known``: all, unless told otherwise.
+    """
     clock, rng = Clock(), random.Random(1)
+    for peer in peers.values():
+        peer.options = dataclasses.replace(peer.options, schedule=tuple(schedule))
     store = await opening.open_store(f"sqlite:///{directory}/relay.db", exclusive=True, migrate=True)
     watcher = supervisor.Supervisor(clock)
     destinations = {name: model.Destination(name=name, format=peer.format) for name, peer in peers.items()}
-    box = outbox.Outbox(routing.Table(destinations=destinations))
-    tasks = batcher.Batcher("task writes", store.record)
-    attempts = batcher.Batcher("attempt writes", store.record_attempts)
+    box = outbox.Outbox(routing.Table(destinations=destinations), operator=operator)
+    writes = batcher.Batcher("writes", store.write)
     sender = dispatcher.Dispatcher(
         store=store,
-        senders=peers,
-        schedules=dict.fromkeys(peers, schedule),
+        destinations=[
+            lanes.Definition(sender=peer, options=peer.options, health=model.Health(destination=name))
+            for name, peer in peers.items()
+            if known is None or name in known
+        ],
+        policy=POLICY,
+        resume_rate=RESUME_RATE,
         box=box,
         supervisor=watcher,
-        recorder=attempts,
+        recorder=writes,
         clock=clock,
         rng=rng,
         randomness=rng.randbytes,
     )
-    recorder = recording.Recorder(store=store, writes=tasks, dispatcher=sender, box=box, clock=clock)
+    recorder = recording.Recorder(store=store, writes=writes, dispatcher=sender, box=box, clock=clock)
     days = janitor.Days(tasks=90, events=30, attempts=30)
-    caretaker = janitor.Janitor(store=store, days=days, clock=clock, chores=[])
-    for loop in (tasks, attempts, sender, caretaker):
+    caretaker = janitor.Janitor(store=store, days=days, dispatcher=sender, clock=clock, chores=[])
+    for loop in (writes, sender, caretaker):
         watcher.start(loop)
     try:
-        yield Bench(store, sender, watcher, recorder, attempts, clock)
+        yield Bench(store, sender, watcher, recorder, writes, clock)
     finally:
         for peer in peers.values():
             peer.open.set()

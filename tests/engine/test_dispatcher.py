@@ -161,16 +161,16 @@ async def test_an_outcome_waits_for_the_database_and_is_not_sent_again(
 ) -> None:
     peer = sending.Peer("a")
     async with sending.running(tmp_path, {"a": peer}) as bench:
-        write, failures = bench.attempts._write, 0
+        write, failures = bench.writes._write, 0
 
-        async def failing(batch: Sequence[store_base.AttemptWrite]) -> Any:
+        async def failing(batch: Sequence[store_base.Write]) -> Any:
             nonlocal failures
-            failures += 1
-            if failures < 3:
+            failures += any(isinstance(each, store_base.AttemptWrite) for each in batch)
+            if 0 < failures < 3:
                 raise errors.StoreUnavailable("locked")
             return await write(batch)
 
-        monkeypatch.setattr(bench.attempts, "_write", failing)
+        monkeypatch.setattr(bench.writes, "_write", failing)
         [delivery_id] = await bench.fresh("a")
         done = await bench.until(delivery_id, DELIVERED)
         assert (failures, done.attempts_made, len(peer.taken)) == (3, 1, 1)
@@ -243,7 +243,7 @@ async def test_a_test_send_waits_for_its_attempt_and_leaves_nothing_behind(tmp_p
         assert hanging.state in (model.DeliveryState.SENDING, model.DeliveryState.PENDING)
         with pytest.raises(KeyError):
             await bench.dispatcher.test("b", wait=1)
-        assert not bench.dispatcher._waiters
+        assert not bench.dispatcher._trials._attempted
 
 
 async def test_a_drain_releases_what_it_cuts_uncounted(tmp_path: Path) -> None:

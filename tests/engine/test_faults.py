@@ -274,8 +274,8 @@ async def test_what_was_registered_beside_a_failure_is_watched(
         writes = intake._recorder._writes
         commit = writes._write
 
-        async def failing(batch: Sequence[store_base.TaskWrite]) -> Any:
-            if any(write.task.task_id == "t2" for write in batch):
+        async def failing(batch: Sequence[store_base.Write]) -> Any:
+            if any(isinstance(write, store_base.TaskWrite) and write.task.task_id == "t2" for write in batch):
                 raise errors.StoreUnavailable("locked")
             return await commit(batch)
 

@@ -42,11 +42,11 @@ async def live(store: SqlStore) -> AsyncIterator[feed.Feed]:
 async def happen(to: feed.Feed, name: str, *events: str, key: str = making.KEY, end: bool = False) -> None:
     """Store a task (new to ``key``), then its events, then its end, each in a commit of its own."""
     write = making.new(name, register=making.registration(key))
-    await to.record([write])
+    await to.write([write])
     task = write.task
     for event in events:
         changed = dataclasses.replace(task, version=task.version + 1)
-        await to.record(
+        await to.write(
             [
                 base.TaskWrite(
                     task=changed,
@@ -58,7 +58,7 @@ async def happen(to: feed.Feed, name: str, *events: str, key: str = making.KEY, 
         )
         task = changed
     if end:
-        await to.record([making.end(task)])
+        await to.write([making.end(task)])
 
 
 async def taken(reader: feed.Reader, count: int) -> list[str]:
@@ -124,7 +124,7 @@ async def test_what_is_registered_later_comes_too(live: feed.Feed, store: SqlSto
             register=making.registration(making.OTHER_KEY),
             recorded_at=making.NOW,
         )
-        await live.record([write])
+        await live.write([write])
         assert await taken(bob, 1) == ["2:a"]
 
 
@@ -151,7 +151,7 @@ async def test_a_lost_write_is_no_end(live: feed.Feed) -> None:
     with live.reading(key_id=None, task=making.task("a").id) as reader:
         await happen(live, "a", "1")
         stale = dataclasses.replace(making.task("a"), version=7)
-        assert await live.record([making.end(stale)]) == [None]
+        assert await live.write([making.end(stale)]) == [None]
         await happen(live, "b", "1")
         assert await taken(reader, 1) == ["1:a"]
         assert not reader.over
@@ -170,7 +170,7 @@ async def test_who_drops_its_registration_reads_no_more(live: feed.Feed) -> None
             unregister=making.KEY,
             recorded_at=making.NOW,
         )
-        assert await live.record([dropped]) == [base.Recorded()]
+        assert await live.write([dropped]) == [base.Recorded()]
         assert await everything(alice) == []
         assert not admin.over
 
@@ -286,7 +286,7 @@ async def test_order_is_kept_under_concurrent_commits(store: SqlStore) -> None:
     """Sixty writers, and readers that come and go in between: each sees one unbroken sequence."""
     running = supervisor.Supervisor(clock.SystemClock())
     shared = feed.Feed(store, render=render)
-    writes: batcher.Batcher[base.TaskWrite, base.Recorded | None] = batcher.Batcher("w", shared.record)
+    writes: batcher.Batcher[base.Write, base.Written] = batcher.Batcher("w", shared.write)
     running.start(shared)
     running.start(writes)
     total = 60 * 6

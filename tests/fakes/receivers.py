@@ -82,11 +82,19 @@ class Receiver:
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._protocols: web.Server | None = None
 
     def stop_listening(self) -> None:
         """From now on connections are refused."""
         assert self._server is not None
         self._server.close()
+
+    def close_idle(self) -> None:
+        """Close every connection on which nothing is being answered, as servers do after a while."""
+        assert self._protocols is not None
+        for connection in list(self._protocols.connections):
+            if connection.transport is not None:
+                connection.transport.close()
 
     async def wait_for(self, count: int, *, timeout: float = 10.0) -> list[Request]:
         """The requests, as soon as there are ``count`` of them."""
@@ -172,7 +180,7 @@ async def serve(*, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> 
     server = await asyncio.get_running_loop().create_server(
         accept, "127.0.0.1", port, ssl=ssl_context, reuse_address=True
     )
-    receiver._server = server
+    receiver._server, receiver._protocols = server, protocols
     receiver.port = server.sockets[0].getsockname()[1]
     receiver.url = f"{'https' if ssl_context else 'http'}://127.0.0.1:{receiver.port}"
     try:

@@ -22,12 +22,13 @@ WEBHOOK_BODY = b'{"type":"task.succeeded","timestamp":"2026-11-23T00:00:00Z","da
 
 @dataclass(frozen=True)
 class Channel:
-    """One kind of destination. ``url`` takes the port of the receiver."""
+    """One kind of destination. ``url`` takes the port of the receiver; ``tls``: it is https only."""
 
     name: str
     url: Callable[[int], str]
     success: receivers.Answer
     chat: bool = True
+    tls: bool = False
 
     @property
     def body(self) -> bytes:
@@ -65,6 +66,12 @@ CHANNELS = [
     Channel("ntfy", lambda port: f"ntfy://127.0.0.1:{port}/{SECRET_PART}", _answer(200, b'{"id": "x"}')),
     Channel(
         "mattermost", lambda port: f"mmost://127.0.0.1:{port}/{SECRET_PART.lower()}", _answer(200, b"ok")
+    ),
+    Channel(
+        "teams",
+        lambda port: f"workflows://127.0.0.1:{port}/workflow/{SECRET_PART}",
+        _answer(202),
+        tls=True,
     ),
     Channel("gotify", lambda port: f"gotify://127.0.0.1:{port}/{SECRET_PART}", _answer(200, b"{}")),
 ]

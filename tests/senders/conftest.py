@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 import yarl
 
 from relay.senders import apprise, apprise_jobs, base, network, webhook
@@ -15,7 +17,10 @@ from tests.fakes import receivers
 from tests.senders import channels, workers
 
 LIMIT = 0.8
-"""Seconds: the time limit of senders under test."""
+"""Seconds: the time limit of senders whose peer hangs."""
+
+PATIENCE = 30.0
+"""Seconds: that of all others, so that nothing depends on the speed of the machine."""
 
 KEY = bytes(range(32))
 
@@ -27,10 +32,26 @@ def address_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pool(address_file: Path) -> Iterator[apprise.ApprisePool]:
+def authority() -> trustme.CA:
+    """A private authority, which test workers trust."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def serving(authority: trustme.CA) -> ssl.SSLContext:
+    """What a receiver on loopback needs for https."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def pool(address_file: Path, authority: trustme.CA) -> Iterator[apprise.ApprisePool]:
     """Workers that may dial loopback."""
     made = apprise.ApprisePool(
-        apprise_jobs.Surroundings(allow_private=("127.0.0.0/8",)),
+        apprise_jobs.Surroundings(
+            allow_private=("127.0.0.0/8",), ca_pem=authority.cert_pem.bytes().decode("ascii")
+        ),
         seats=2,
         initializer=functools.partial(workers.prepare, address_file=address_file),
     )
@@ -43,9 +64,12 @@ def _tell_workers(address_file: Path, url: str) -> None:
 
 
 @pytest.fixture
-async def receiver(address_file: Path) -> AsyncIterator[receivers.Receiver]:
-    """A receiver, which the patched services reach too."""
-    async with receivers.serve() as served:
+async def receiver(
+    request: pytest.FixtureRequest, address_file: Path, serving: ssl.SSLContext
+) -> AsyncIterator[receivers.Receiver]:
+    """A receiver, which the patched services reach too; with https for the channel that has no other."""
+    tls = "channel" in request.fixturenames and request.getfixturevalue("channel").tls
+    async with receivers.serve(ssl_context=serving if tls else None) as served:
         _tell_workers(address_file, served.url)
         yield served
 
@@ -65,21 +89,40 @@ def channel(request: pytest.FixtureRequest) -> channels.Channel:
     return found
 
 
+Make = Callable[[float], base.Sender]
+
+
 @pytest.fixture
-def sender(
+def make(
     channel: channels.Channel,
     receiver: receivers.Receiver,
     pool: apprise.ApprisePool,
     client: webhook.WebhookClient,
-) -> base.Sender:
-    """A sender of that kind, bound to the receiver."""
+) -> Make:
+    """Makes a sender of that kind, bound to the receiver, with a time limit in seconds."""
     receiver.answer = channel.success
     url = channel.url(receiver.port)
-    if channel.chat:
-        return apprise.AppriseSender(
-            "renders", url=url, scheme=url.partition("://")[0], pool=pool, timeout=LIMIT
-        )
-    return webhook.WebhookSender("renders", url=yarl.URL(url), keys=[KEY], client=client, timeout=LIMIT)
+
+    def made(limit: float) -> base.Sender:
+        if channel.chat:
+            return apprise.AppriseSender(
+                "renders", url=url, scheme=url.partition("://")[0], pool=pool, timeout=limit
+            )
+        return webhook.WebhookSender("renders", url=yarl.URL(url), keys=[KEY], client=client, timeout=limit)
+
+    return made
+
+
+@pytest.fixture
+def sender(make: Make) -> base.Sender:
+    """A sender that waits longer than any machine needs."""
+    return make(PATIENCE)
+
+
+@pytest.fixture
+def hasty(make: Make) -> base.Sender:
+    """A sender to the same peer that does not wait long: for peers that hang."""
+    return make(LIMIT)
 
 
 def outgoing(body: bytes, *, attempt: int = 1) -> base.Outgoing:

@@ -97,7 +97,7 @@ class TestWhatIsSent:
         with pytest.raises(errors.SendError) as caught:
             await chat(pool, url).send(outgoing(channels.BODY))
         assert caught.value.reason == "channel_not_found"
-        assert caught.value.decision is errors.Decision.DEAD
+        assert caught.value.decision is errors.Decision.DISABLE
 
     async def test_waits_asked_for_in_the_body_are_told(
         self, pool: apprise.ApprisePool, receiver: receivers.Receiver
@@ -204,6 +204,7 @@ class TestWorkers:
             with pytest.raises(errors.SendError) as caught:
                 await sending
             assert (caught.value.reason, caught.value.decision) == ("worker_died", errors.Decision.UNKNOWN)
+            assert not caught.value.charged
             receiver.answer = receivers.Answer(status=200)
             await sender.send(outgoing(channels.BODY))
             # One that is killed while idle breaks the pool, which is then replaced.
@@ -226,6 +227,7 @@ class TestWorkers:
             with pytest.raises(errors.SendError) as caught:
                 await late.send(outgoing(channels.BODY))
             assert (caught.value.reason, caught.value.hung) == ("no_worker", False)
+            assert not caught.value.charged
             assert caught.value.decision is errors.Decision.RETRY
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -373,7 +375,8 @@ class TestRecognising:
     def test_no_refused_argument_gets_past_a_worker(self, argument: str) -> None:
         from relay.senders import apprise_worker
 
-        for spelled in (argument, argument.upper(), f"%{ord(argument[0]):x}{argument[1:]}"):
+        encoded = f"%{ord(argument[0]):x}{argument[1:]}"
+        for spelled in (argument, argument.upper(), encoded, f"%20{argument}", encoded.replace("%", "%25")):
             for separator in ("?", "?a=b&", "?a=b;"):
                 finding = apprise_worker.find(f"json://127.0.0.1/{separator}{spelled}=x")
                 assert finding.problem is not None

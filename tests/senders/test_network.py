@@ -22,6 +22,8 @@ FORBIDDEN = [
     ("168.63.129.16", Rule.METADATA),
     ("192.0.0.192", Rule.METADATA),
     ("fd00:ec2::254", Rule.METADATA),
+    ("fd00:ec2::23", Rule.METADATA),
+    ("fd00:42::42", Rule.METADATA),
     ("fd20:ce::254", Rule.METADATA),
     ("0.0.0.0", Rule.UNSPECIFIED),
     ("0.1.2.3", Rule.UNSPECIFIED),
@@ -159,6 +161,62 @@ def test_every_spelling_of_an_address_is_read(spelling: str) -> None:
 )
 def test_names_are_not_addresses(name: str) -> None:
     assert network.literal(name) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    "127。0。0。1 127．0．0．1 127｡0｡0｡1 １２７.0.0.1 ①②⑦.⓪.⓪.① 0𝐱7f.1".split(" "),  # noqa: SIM905
+)
+def test_other_scripts_are_read_as_what_they_become(host: str) -> None:
+    assert network.literal(host) == ipaddress.IPv4Address("127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost.", "a.b.localhost", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ"])
+def test_names_of_this_machine_are_loopback_where_nothing_is_resolved(host: str) -> None:
+    assert network.spelled(host) == ipaddress.IPv4Address("127.0.0.1")
+    assert network.spelled(f"{host.rstrip('.')}.example") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "readable"),
+    [
+        ("hooks.example", True),
+        ("hooks.example.", True),
+        ("docker_service", True),
+        ("xn--mller-kva.example", True),
+        ("3com.com", True),
+        ("[::1]", True),
+        ("0x7f.1", True),
+        ("127%2e0.0.1", False),
+        ("a%00.example", False),
+        ("a b", False),
+        ("4294967296", False),
+        ("1.2.3.256", False),
+        ("a.0x1", False),
+        ("a..", True),
+        ("", False),
+        (".", False),
+    ],
+)
+def test_hosts_that_programs_read_differently_are_not_readable(host: str, readable: bool) -> None:
+    assert network.readable(host) is readable
+    expected = None if readable and network.literal(host) is None else Rule.UNREADABLE
+    if network.literal(host) is None:
+        assert EVERYTHING.refusal_unresolved(host) is expected
+
+
+@pytest.mark.parametrize(
+    "address", ["64:ff9b:1:a9fe:a9:fe00:808:808", "64:ff9b:1:a9:fe:a9fe:808:808", "64:ff9b:1::a9fe:a9fe"]
+)
+def test_a_local_nat64_hides_no_metadata_wherever_its_prefix_ends(address: str) -> None:
+    assert EVERYTHING.refusal(address) is Rule.METADATA
+
+
+def test_a_local_nat64_is_opened_by_both_ranges_together() -> None:
+    address = "64:ff9b:1:fffe::10.0.0.1"
+    assert network.AddressPolicy(["64:ff9b:1::/48", "10.0.0.0/8"]).refusal(address) is None
+    assert network.AddressPolicy(["10.0.0.0/8"]).refusal(address) is Rule.SPECIAL
+    assert network.AddressPolicy(["64:ff9b:1::/48"]).refusal(address) is Rule.PRIVATE
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "example.com", "10.0.0.0/33", ""])

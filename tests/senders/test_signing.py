@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import subprocess
+import sys
 import time
 
 import pytest
 import standardwebhooks
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +21,8 @@ TIMESTAMP = 1614265330
 BODY = b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 KEY = signing.parse_secret(SECRET)
+PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+ASYMMETRIC = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 
 keys = st.binary(min_size=24, max_size=64)
 
@@ -115,6 +121,50 @@ def test_a_bad_secret_says_why_and_is_not_shown(text: str, why: str) -> None:
     with pytest.raises(signing.BadSecret, match=why) as caught:
         signing.parse_secret(text)
     assert len(text) <= 6 or text[6:] not in str(caught.value)
+
+
+def test_the_asymmetric_vector_of_the_specification() -> None:
+    key = signing.parse_private_key(PRIVATE)
+    assert signing.sign_asymmetric(key, ID, TIMESTAMP, BODY) == ASYMMETRIC
+    seed = "whsk_" + base64.b64encode(base64.b64decode(PRIVATE[5:])[:32]).decode()
+    assert signing.sign_asymmetric(signing.parse_private_key(seed), ID, TIMESTAMP, BODY) == ASYMMETRIC
+    assert signing.public_key(PRIVATE) == signing.public_key(seed)
+    assert signing.format_private_key(base64.b64decode(PRIVATE[5:])[:32]) == PRIVATE
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=200))
+def test_the_public_key_verifies(seed: bytes, body: bytes) -> None:
+    text = signing.format_private_key(seed)
+    scheme, _, signature = signing.sign_asymmetric(
+        signing.parse_private_key(text), ID, TIMESTAMP, body
+    ).partition(",")
+    public = signing.public_key(text)
+    assert (scheme, public[:5]) == ("v1a", "whpk_")
+    verifier = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(public[5:]))
+    verifier.verify(base64.b64decode(signature), f"{ID}.{TIMESTAMP}.".encode() + body)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (SECRET, "starts with whsk_"),
+        ("whsk_not base64!", "standard base64"),
+        ("whsk_" + "QUJD" * 8, "32 or 64 bytes, this one 24"),
+        ("whsk_", "32 or 64 bytes, this one 0"),
+        ("whsk_" + base64.b64encode(bytes(64)).decode(), "these do not"),
+    ],
+)
+def test_a_bad_private_key_says_why_and_is_not_shown(text: str, why: str) -> None:
+    with pytest.raises(signing.BadSecret, match=why) as caught:
+        signing.parse_private_key(text)
+    assert len(text) <= 6 or text[6:] not in str(caught.value)
+
+
+def test_who_has_no_such_key_does_not_pay_for_it() -> None:
+    code = "import sys, relay.senders.opening; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @settings(deadline=None)

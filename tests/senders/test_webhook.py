@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import os
+import resource
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import standardwebhooks
 import trustme
 import yarl
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import relay
 from relay.domain import errors, model
-from relay.senders import network, signing, webhook
+from relay.senders import headers, network, signing, webhook
 from tests.fakes import receivers
 from tests.senders.channels import WEBHOOK_BODY
 from tests.senders.conftest import KEY, LIMIT, outgoing
@@ -99,11 +107,92 @@ async def test_a_name_is_dialled_when_its_addresses_are_opened(receiver: receive
     assert len(receiver.requests) == 1
 
 
-async def test_a_name_that_does_not_exist_is_retried(client: webhook.WebhookClient) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason", "charged"),
+    [
+        (socket.EAI_NONAME, "dns_failed", True),
+        (socket.EAI_AGAIN, "dns_unavailable", False),
+        (socket.EAI_FAIL, "dns_unavailable", False),
+    ],
+)
+async def test_a_name_that_does_not_exist_is_not_a_resolver_that_is_down(
+    client: webhook.WebhookClient, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, charged: bool
+) -> None:
+    def resolve(*args: object, **kwargs: object) -> object:
+        raise socket.gaierror(number, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(errors.SendError) as caught:
         await sender_to("https://no-such-name.invalid/secret", client).send(outgoing(WEBHOOK_BODY))
-    assert caught.value.reason == "dns_failed"
+    assert (caught.value.reason, caught.value.charged) == (reason, charged)
+    assert caught.value.decision is errors.Decision.RETRY
     assert "secret" not in str(caught.value)
+
+
+async def test_a_resolver_that_does_not_answer_is_not_charged_to_the_destination(
+    client: webhook.WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def resolve(*args: object, **kwargs: object) -> object:
+        answered.wait(30.0)
+        raise socket.gaierror(socket.EAI_AGAIN, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to("https://slow.invalid/", client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
+    finally:
+        answered.set()
+    assert (caught.value.reason, caught.value.charged) == ("dns_unavailable", False)
+
+
+async def test_a_process_without_descriptors_blames_nobody(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    sender = sender_to(receiver.url, client)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        with pytest.raises(errors.SendError) as caught:
+            await sender.send(outgoing(WEBHOOK_BODY))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (caught.value.reason, caught.value.charged) == ("no_resources", False)
+    assert caught.value.decision is errors.Decision.RETRY
+    await sender.send(outgoing(WEBHOOK_BODY))
+
+
+@pytest.mark.parametrize(("status", "charged"), [(407, False), (403, False), (502, True), (503, True)])
+async def test_a_proxy_that_refuses_is_ours_and_one_that_reaches_nobody_is_theirs(
+    receiver: receivers.Receiver, status: int, charged: bool
+) -> None:
+    client = webhook.WebhookClient(network.AddressPolicy(), proxy=receiver.url)
+    receiver.answer = receivers.Answer(status=status)
+    try:
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to("https://hooks.example/path", client).send(outgoing(WEBHOOK_BODY))
+    finally:
+        await client.aclose()
+    assert (caught.value.reason, caught.value.charged) == ("proxy_failed", charged)
+    assert [request.method for request in receiver.requests] == ["CONNECT"]
+
+
+async def test_a_proxy_that_is_down_is_not_charged_to_the_destination(receiver: receivers.Receiver) -> None:
+    client = webhook.WebhookClient(network.AddressPolicy(), proxy=receiver.url)
+    receiver.stop_listening()
+    try:
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to("http://hooks.example/path", client).send(outgoing(WEBHOOK_BODY))
+    finally:
+        await client.aclose()
+    assert (caught.value.reason, caught.value.charged) == ("proxy_failed", False)
 
 
 async def test_connections_are_kept_and_a_stale_one_is_replaced_at_once(
@@ -118,6 +207,28 @@ async def test_connections_are_kept_and_a_stale_one_is_replaced_at_once(
     assert (receiver.connections, len(receiver.requests)) == (2, 4)
 
 
+async def test_a_peer_that_closes_idle_connections_costs_no_attempt(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(receiver.url, client)
+    for sent in range(1, 6):
+        assert (await sender.send(outgoing(WEBHOOK_BODY))).status_code == 204
+        assert len(receiver.requests) == sent, "each was sent once"
+        receiver.close_idle()
+    assert receiver.connections == 5
+
+
+async def test_a_second_connection_that_breaks_is_the_attempt(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    sender = sender_to(receiver.url, client)
+    await sender.send(outgoing(WEBHOOK_BODY))
+    receiver.answer = receivers.Answer(manner=receivers.Manner.RESET)
+    with pytest.raises(errors.SendError) as caught:
+        await sender.send(outgoing(WEBHOOK_BODY))
+    assert (caught.value.reason, len(receiver.requests)) == ("connection_lost", 3)
+
+
 async def test_a_fresh_connection_that_breaks_is_not_repeated(
     receiver: receivers.Receiver, client: webhook.WebhookClient
 ) -> None:
@@ -125,6 +236,49 @@ async def test_a_fresh_connection_that_breaks_is_not_repeated(
     with pytest.raises(errors.SendError) as caught:
         await sender_to(receiver.url, client).send(outgoing(WEBHOOK_BODY))
     assert (caught.value.reason, len(receiver.requests)) == ("connection_lost", 1)
+
+
+@pytest.mark.parametrize("keys", [[], [KEY], [KEY, OLD_KEY]])
+async def test_both_kinds_of_signature_go_together(
+    receiver: receivers.Receiver, client: webhook.WebhookClient, keys: list[bytes]
+) -> None:
+    private = signing.format_private_key(bytes(range(32)))
+    sender = webhook.WebhookSender(
+        "w",
+        url=yarl.URL(receiver.url),
+        keys=keys,
+        signing_key=signing.parse_private_key(private),
+        client=client,
+    )
+    await sender.send(outgoing(WEBHOOK_BODY))
+    [request] = receiver.requests
+    *symmetric, asymmetric = request.headers["webhook-signature"].split(" ")
+    assert len(symmetric) == len(keys)
+    assert all(entry.startswith("v1,") for entry in symmetric)
+    for key in keys:
+        standardwebhooks.Webhook(signing.format_secret(key)).verify(
+            request.body, request.headers, json_parse=False
+        )
+    scheme, _, signature = asymmetric.partition(",")
+    assert scheme == "v1a"
+    public = base64.b64decode(signing.public_key(private).removeprefix("whpk_"))
+    signed = f"msg_test.{request.headers['webhook-timestamp']}.".encode() + request.body
+    ed25519.Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(signature), signed)
+
+
+async def test_headers_of_the_users_own_go_along(
+    receiver: receivers.Receiver, client: webhook.WebhookClient
+) -> None:
+    given = headers.parse({"Authorization": "Bearer s3cretToken", "X-Tenant": "acme"})
+    sender = webhook.WebhookSender("w", url=yarl.URL(receiver.url), keys=[KEY], headers=given, client=client)
+    await sender.send(outgoing(WEBHOOK_BODY))
+    [request] = receiver.requests
+    assert request.headers["authorization"] == "Bearer s3cretToken"
+    assert request.headers["x-tenant"] == "acme"
+    assert request.headers["content-type"] == "application/json"
+    assert "s3cretToken" not in f"{sender!r} {sender.address} {sender.name}"
+    quoted = sender._cleaned(b'{"authorization": "Bearer s3cretToken", "again": "s3cretToken"}')
+    assert quoted == '{"authorization": "…", "again": "…"}'
 
 
 async def test_what_a_private_peer_answers_is_not_kept(
@@ -153,10 +307,12 @@ def test_what_a_public_peer_answers_is_kept_short_and_clean() -> None:
     assert sender._cleaned(b"T0psecretToken An0therSecret") == "… …"
     assert sender._cleaned(b"\xff" * 2000) == "\ufffd" * webhook.DETAIL_LENGTH_MAX
     assert sender._cleaned(b" \n ") is None
+    assert sender._cleaned(b"said" + b" " * 1000 + b"T0psecretTok", whole=False) == "said"
 
 
 async def test_which_peers_are_public_is_known() -> None:
-    resolver = webhook.JudgingResolver(network.AddressPolicy(["127.0.0.0/8", "::1/128"]))
+    policy = network.AddressPolicy(["127.0.0.0/8", "::1/128"])
+    resolver = webhook.JudgingResolver(policy, aiohttp.ThreadedResolver())
     assert resolver.private("10.1.2.3")
     assert not resolver.private("8.8.8.8")
     await resolver.resolve("localhost", 80)
@@ -242,6 +398,9 @@ async def test_a_destination_that_hangs_holds_up_no_other(
         "https://x.example:99999/",
         "https://a b/",
         "https://[::1/",
+        "https://127%2e0%2e0%2e1/",
+        "https://hooks.example\\@127.0.0.1/",
+        "https://1.2.3.256/",
         "x",
     ],
 )

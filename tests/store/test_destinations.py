@@ -107,6 +107,22 @@ async def test_those_that_are_back_are_released_apart(store: base.Store) -> None
     assert due == [NOW + 1.0, NOW + 1.0, NOW + 0.5, NOW + 0.5, NOW, NOW]
 
 
+async def test_one_that_is_back_is_released_alone(store: base.Store) -> None:
+    made = [making.delivery(None, status=f"s{n}", created_at=NOW - n) for n in range(3)]
+    other = making.delivery(None, "other")
+    paused = dataclasses.replace(making.delivery(None, status="p"), held=model.HoldReason.PAUSED)
+    await store.add_deliveries([*made, other, paused])
+    await store.hold_unconfigured([], now=NOW)
+    assert await store.release_missing("renders", now=NOW + 9, rate=2.0) == 3
+    assert await store.release_missing("renders", now=NOW + 9, rate=2.0) == 0
+    assert [(await read(store, one)).next_attempt_at for one in made] == [NOW + 10, NOW + 9.5, NOW + 9]
+    assert await states(store) == {
+        ("pending", None): 3,
+        ("held", "destination_missing"): 1,
+        ("held", "paused"): 1,
+    }
+
+
 async def test_inline_destinations_go_when_nobody_named_them_for_long(store: base.Store) -> None:
     names = ["inline_a", "inline_b", "inline_c", "inline_d"]
     for age, name in enumerate(names):
@@ -274,14 +290,16 @@ async def test_an_attempt_under_an_old_health_holds_nothing(store: base.Store) -
     assert {state for state, _ in await states(store)} == {"pending"}
 
 
-async def test_an_attempt_whose_lease_was_lost_says_nothing_of_its_destination(store: base.Store) -> None:
+async def test_what_a_peer_said_of_itself_is_kept_although_the_lease_was_lost(store: base.Store) -> None:
+    """The delivery goes out again; but who said that it is gone must not be enabled by a restart."""
     made = making.delivery(None, leased_until=LEASE)
     await store.add_deliveries([made])
     notice = making.delivery(None, "oncall", status="notice")
     lost = making.attempt(made.id, 7, model.Outcome.RETRY, health=FAILING, notices=[notice])
     assert await store.record_attempts([lost]) == [None]
-    assert await store.healths() == []
-    assert await store.delivery(notice.id) is None
+    assert await store.healths() == [FAILING]
+    assert await store.delivery(notice.id) is not None
+    assert await store.attempts(made.id) == []
 
 
 async def test_an_end_supersedes_what_is_not_told_yet_of_its_task(store: base.Store) -> None:

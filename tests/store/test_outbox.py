@@ -196,6 +196,59 @@ async def test_a_released_lease_is_due_again_and_not_counted(
     await store.release([], now=NOW)
 
 
+async def test_what_was_never_attempted_may_be_claimed_past_what_was(store: base.Store) -> None:
+    made = [making.delivery(None, status=f"s{number}", created_at=NOW + number) for number in range(6)]
+    await store.add_deliveries(made)
+    tried = await claim(store, limit=3, now=NOW + 2)
+    retries = [
+        making.attempt(one.delivery_id, one.fence, model.Outcome.RETRY, next_attempt_at=NOW) for one in tried
+    ]
+    await store.record_attempts(retries)
+
+    async def claimed(limit: int, fresh: int) -> list[str]:
+        wanted = [base.ClaimRequest(destination="renders", limit=limit, fresh=fresh)]
+        found = await store.claim(wanted, now=NOW + 9, leased_until=NOW + 60)
+        await store.release([(one.delivery_id, one.fence) for one in found], now=NOW)
+        return [one.delivery_id for one in found]
+
+    ids = [one.id for one in made]
+    assert await claimed(0, 1) == [ids[3]]
+    # What was given back is due since NOW, as the retries are; equal instants go by id.
+    assert set(await claimed(6, 2)) == set(ids)
+    assert len(await claimed(2, 5)) == 5, "those that were found as fresh are not found again"
+    assert len(await claimed(1, 0)) == 1
+
+
+async def test_a_lease_that_is_given_up_ends_its_delivery_without_an_attempt(
+    store: base.Store, owed: model.NewDelivery
+) -> None:
+    await claim(store)
+    await store.give_up([(owed.id, 7)], reason="too_old")
+    assert (await read(store, owed)).state is model.DeliveryState.SENDING
+    await store.give_up([(owed.id, 1)], reason="too_old")
+    found = await read(store, owed)
+    assert (found.state, found.reason, found.attempts_made) == ("dead", "too_old", 0)
+    assert await store.attempts(owed.id) == []
+    await store.give_up([], reason="too_old")
+
+
+async def test_a_delivery_may_stand_for_another_reason_than_its_attempt_failed(
+    store: base.Store, owed: model.NewDelivery
+) -> None:
+    await claim(store)
+    held = making.attempt(
+        owed.id,
+        1,
+        model.Outcome.RETRY,
+        state=model.DeliveryState.HELD,
+        next_attempt_at=None,
+        delivery_reason="paused",
+    )
+    assert await store.record_attempts([held]) == [1]
+    assert (await read(store, owed)).reason == "paused"
+    assert [one.reason for one in await store.attempts(owed.id)] == ["http_status"]
+
+
 async def test_leases_are_voided_and_expire(store: base.Store) -> None:
     made = [making.delivery(None, status=f"s{number}", leased_until=NOW + number) for number in range(3)]
     await store.add_deliveries(made)

@@ -84,6 +84,7 @@ def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str)
     ("name", "index"),
     [
         ("select_due", "deliveries_due"),
+        ("select_due_fresh", "deliveries_fresh"),
         ("page_deliveries", "deliveries_by_age"),
         ("page_open_deliveries", "deliveries_open"),
         ("page_deliveries_of_task", "deliveries_by_task"),
@@ -115,6 +116,7 @@ def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str)
         ("supersede_held", "deliveries_open"),
         ("release_held", "deliveries_open"),
         ("drop_held", "deliveries_open"),
+        ("release_missing", "deliveries_by_destination"),
     ],
 )
 def test_what_runs_often_is_searched_in_its_index(schema: sqlite3.Connection, name: str, index: str) -> None:

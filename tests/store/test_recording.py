@@ -297,3 +297,23 @@ async def test_running_pages_by_id_over_watched_tasks_only(store: base.Store) ->
     rest = await store.running(after=first[-1].task.id, limit=3)
     assert [watch.task.id for watch in first + rest] == expected
     assert await store.running(after=expected[-1], limit=3) == []
+
+
+async def test_changes_and_outcomes_are_written_together_and_answered_each(store: base.Store) -> None:
+    """One commit for what comes from different loops; who is refused takes nobody along."""
+    task = making.task("told")
+    owed = making.delivery("told", leased_until=making.NOW + 60)
+    await store.record([dataclasses.replace(making.new("told"), deliveries=[owed])])
+    outcome = making.attempt(owed.id, 1, model.Outcome.DELIVERED)
+    lost = making.attempt("msg_none", 1, model.Outcome.DELIVERED)
+    refused = dataclasses.replace(outcome, detail="zero \x00 inside")
+    answers = await store.write(
+        [refused, making.new("a"), outcome, making.end(task), making.new("a"), lost, outcome]
+    )
+    assert isinstance(answers[0], errors.StoreRejected)
+    assert answers[1:] == [base.Recorded(), 1, base.Recorded(), None, None, 2]
+    assert await store.write([]) == []
+    found = await store.task(making.UPSTREAM, "told")
+    assert found is not None
+    assert found.task.verdict is model.Verdict.ENDED
+    assert [attempt.number for attempt in await store.attempts(owed.id)] == [1, 2]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from relay.domain import model
 from tests.web.conftest import ADMIN_KEY
 
 DELIVERY = [
@@ -40,11 +41,27 @@ async def test_destinations_are_shown_without_their_secrets(api: Any) -> None:
     archive, pipeline = listed.body["destinations"]
     assert archive == {
         "name": "archive",
+        "source": "configuration",
+        "owner": None,
         "format": "webhook",
+        "service": "signed webhook",
         "address": api.receiver.url,
         "statuses": ["succeeded", "failed"],
         "prompt": False,
-        "source": "configuration",
+        "schedule": [*model.SCHEDULE],
+        "timeout": None,
+        "concurrency": 8,
+        "rate": None,
+        "age_max": None,
+        "retry_after_max": model.RETRY_AFTER_MAX,
+        "headers": [],
+        "signatures": ["v1"],
+        "state": "active",
+        "paused_at": None,
+        "disabled_at": None,
+        "disabled_reason": None,
+        "failing_since": None,
+        "problem": None,
     }
     assert pipeline["statuses"] == ["succeeded", "failed", "cancelled", "stalled", "lost"]
     assert (await api.call("GET", "/destinations/archive", key=key)).body == archive

@@ -54,6 +54,23 @@ FROM (
 JOIN notifications AS n ON n.id = d.notification
 ORDER BY d.next_attempt_at, d.id;
 
+-- name: select_due_fresh
+-- The same of what was never attempted.
+SELECT
+    d.id, d.destination, d.type, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
+    d.created_at
+FROM (
+    SELECT * FROM deliveries
+    WHERE state = 'pending'
+        AND attempts_made = 0
+        AND destination = CAST(:destination AS TEXT)
+        AND next_attempt_at <= CAST(:now AS DOUBLE PRECISION)
+    ORDER BY next_attempt_at, id
+    LIMIT CAST(:limit AS BIGINT)
+) AS d
+JOIN notifications AS n ON n.id = d.notification
+ORDER BY d.next_attempt_at, d.id;
+
 -- name: claim_deliveries
 -- Lease what was selected in the same transaction.
 UPDATE deliveries AS d
@@ -98,6 +115,15 @@ FROM json_each(CAST(:rows AS TEXT)) AS r;
 -- Give back leases that were not used.
 UPDATE deliveries AS d
 SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+FROM json_each(CAST(:rows AS TEXT)) AS r
+WHERE d.id = r.value->>'id'
+    AND d.state = 'sending'
+    AND d.fence = CAST(r.value->>'fence' AS BIGINT);
+
+-- name: give_up_leases
+-- End leases that were not used.
+UPDATE deliveries AS d
+SET state = 'dead', leased_until = NULL, reason = CAST(:reason AS TEXT)
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE d.id = r.value->>'id'
     AND d.state = 'sending'

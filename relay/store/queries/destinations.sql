@@ -156,6 +156,23 @@ FROM (
 WHERE deliveries.id = o.id
 RETURNING id;
 
+-- name: release_missing
+-- The same of what is held because there was no such destination, its budget as it is.
+UPDATE deliveries
+SET
+    state = 'pending',
+    next_attempt_at = CAST(:now AS DOUBLE PRECISION) + o.place * CAST(:pause AS DOUBLE PRECISION),
+    reason = NULL
+FROM (
+    SELECT id, ROW_NUMBER() OVER (ORDER BY created_at, id) - 1 AS place
+    FROM deliveries
+    WHERE state = 'held'
+        AND destination = CAST(:destination AS TEXT)
+        AND reason = CAST(:reason AS TEXT)
+) AS o
+WHERE deliveries.id = o.id
+RETURNING id;
+
 -- name: drop_held
 -- Give up what is held for one destination.
 UPDATE deliveries

@@ -16,9 +16,20 @@ from relay.store.sql.maintenance import Maintenance
 from relay.store.sql.redeliveries import Redeliveries
 from relay.store.sql.submissions import Submissions
 from relay.store.sql.tasks import Tasks
+from relay.store.sql.writing import Writing
 
 
-class SqlStore(Tasks, Deliveries, Destinations, Redeliveries, Keys, Submissions, Maintenance, base.Store):
+class SqlStore(
+    Writing,
+    Tasks,
+    Deliveries,
+    Destinations,
+    Redeliveries,
+    Keys,
+    Submissions,
+    Maintenance,
+    base.Store,
+):
     """Everything, on one ``Database``. ``applied`` names the migrations that opening it ran."""
 
     def __init__(self, target: database.Database, *, applied: tuple[str, ...] = ()) -> None:

@@ -39,8 +39,9 @@ class Database(Protocol):
         """Run ``work`` in one write transaction: committed when it returns, else undone whole.
 
         ``work`` awaits nothing but the transaction's statements and touches nothing that belongs
-        to the event loop: an engine may run it on another thread. A cancelled caller leaves no
-        half of it behind.
+        to the event loop: an engine may run it on another thread. An engine may also commit it
+        together with others, and run it again from the start when one of those has failed. A
+        cancelled caller leaves no half of it behind.
         """
         ...
 

@@ -6,12 +6,13 @@ so an outcome under an old one is recognised. A success is recorded under any fe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from relay.domain import errors, model
+from relay.domain import model
 from relay.store import base
-from relay.store.sql import batches, database, destinations, outbox, rows, walking
+from relay.store.sql import batches, database, outbox, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
 
@@ -33,28 +34,29 @@ class Deliveries(Part):
         self, requests: Sequence[base.ClaimRequest], *, now: float, leased_until: float
     ) -> list[model.Claim]:
         """See ``base.Deliveries.claim``."""
-        limits: dict[str, int] = {}
+        wanted: dict[str, base.ClaimRequest] = {}
         for request in requests:
-            limits[request.destination] = limits.get(request.destination, 0) + request.limit
-        if not limits:
+            known = wanted.setdefault(request.destination, request)
+            if known is not request:
+                limit, fresh = known.limit + request.limit, known.fresh + request.fresh
+                wanted[request.destination] = dataclasses.replace(known, limit=limit, fresh=fresh)
+        if not wanted:
             return []
         return await self._database.transact(
-            lambda transaction: _claim(transaction, limits, now=now, leased_until=leased_until)
+            lambda transaction: _claim(transaction, wanted.values(), now=now, leased_until=leased_until)
         )
-
-    async def record_attempts(
-        self, attempts: Sequence[base.AttemptWrite]
-    ) -> list[int | errors.StoreRejected | None]:
-        """See ``base.Deliveries.record_attempts``."""
-        if not attempts:
-            return []
-        return await batches.isolated(self._database, attempts, _record_attempts)
 
     async def release(self, leases: Sequence[tuple[str, int]], *, now: float) -> None:
         """See ``base.Deliveries.release``."""
         if leases:
             given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
             await self._write(QUERIES["release_leases"], {**given, "now": now})
+
+    async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
+        """See ``base.Deliveries.give_up``."""
+        if leases:
+            given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
+            await self._write(QUERIES["give_up_leases"], {**given, "reason": reason})
 
     async def void_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.void_leases``."""
@@ -153,49 +155,28 @@ def _index(where: base.DeliveryFilter) -> tuple[str, str | None]:
 
 
 async def _claim(
-    transaction: database.Transaction, limits: Mapping[str, int], *, now: float, leased_until: float
+    transaction: database.Transaction,
+    requests: Iterable[base.ClaimRequest],
+    *,
+    now: float,
+    leased_until: float,
 ) -> list[model.Claim]:
     claims: list[model.Claim] = []
-    for destination, limit in limits.items():
-        parameters = {"destination": destination, "now": now, "limit": limit}
-        claims += map(rows.claim, await transaction.fetch(QUERIES["select_due"], parameters))
+    for request in requests:
+        parameters = {"destination": request.destination, "now": now}
+        found: dict[str, model.Claim] = {}
+        if request.fresh:
+            limited = {**parameters, "limit": request.fresh}
+            for row in await transaction.fetch(QUERIES["select_due_fresh"], limited):
+                found[row[0]] = rows.claim(row)
+        if request.limit:
+            # Those that were found already may be among the oldest.
+            limit = request.limit + len(found)
+            for row in await transaction.fetch(QUERIES["select_due"], {**parameters, "limit": limit}):
+                if row[0] not in found and len(found) < limit:
+                    found[row[0]] = rows.claim(row)
+        claims += found.values()
     if claims:
         claimed = batches.rows({"id": claim.delivery_id, "fence": claim.fence} for claim in claims)
         await transaction.fetch(QUERIES["claim_deliveries"], {**claimed, "leased_until": leased_until})
     return claims
-
-
-async def _record_attempts(
-    transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]
-) -> list[int | None]:
-    """Apply outcomes and keep those that applied.
-
-    One statement touches a row once, so two outcomes of one delivery (a success under a lost lease
-    and the new lease's own) go in two rounds, in their order.
-    """
-    numbers: list[int | None] = [None] * len(attempts)
-    left = list(range(len(attempts)))
-    while left:
-        first: dict[str, int] = {}
-        for index in left:
-            first.setdefault(attempts[index].delivery_id, index)
-        outcomes = batches.rows(rows.outcome_row(attempts[index]) for index in first.values())
-        for delivery_id, number in await transaction.fetch(QUERIES["settle_deliveries"], outcomes):
-            numbers[first[delivery_id]] = number
-        left = [index for index in left if index not in set(first.values())]
-    kept = [
-        rows.attempt_row(attempt, number=number)
-        for attempt, number in zip(attempts, numbers, strict=True)
-        if number is not None
-    ]
-    if kept:
-        await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
-    await destinations.follow(
-        transaction,
-        [
-            attempt
-            for attempt, number in zip(attempts, numbers, strict=True)
-            if number is not None and (attempt.health is not None or attempt.notices)
-        ],
-    )
-    return numbers

@@ -102,6 +102,16 @@ class Destinations(Part):
 
         return await self._database.transact(work)
 
+    async def release_missing(self, destination: str, *, now: float, rate: float) -> int:
+        """See ``stored.Destinations.release_missing``."""
+        parameters = {
+            "destination": destination,
+            "reason": model.HoldReason.DESTINATION_MISSING,
+            "now": now,
+            "pause": 1.0 / rate,
+        }
+        return len(await self._write(QUERIES["release_missing"], parameters))
+
     async def hold(self, destination: str, reason: model.HoldReason) -> int:
         """See ``stored.Destinations.hold``."""
         parameters = {"destination": destination, "reason": reason}

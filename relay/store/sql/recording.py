@@ -1,4 +1,4 @@
-"""One fact about a task, stored whole: the transaction behind ``record``.
+"""One fact about a task, stored whole: what ``writing.py`` runs in its transaction.
 
 The compare-and-set decides who wins; every later statement gets the winners only. A statement
 with nothing to do is not run.

@@ -328,7 +328,7 @@ def outcome_row(attempt: base.AttemptWrite) -> dict[str, object]:
         "state": attempt.state,
         "unknowns": 1 if attempt.outcome is model.Outcome.UNKNOWN else 0,
         "next_attempt_at": attempt.next_attempt_at,
-        "reason": attempt.reason,
+        "reason": attempt.delivery_reason or attempt.reason,
         "ended_at": attempt.started_at + attempt.duration_ms / 1000.0 if delivered else None,
     }
 

@@ -1,33 +1,18 @@
-"""Tasks, registrations and events for readers; ``record`` is in ``recording.py``."""
+"""Tasks, registrations and events for readers; ``recording.py`` writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from relay.domain import errors, model
+from relay.domain import model
 from relay.store import base
-from relay.store.sql import batches, recording, rows, walking
+from relay.store.sql import batches, rows, walking
 from relay.store.sql.part import Part
 from relay.store.sql.queries import QUERIES
 
 
 class Tasks(Part):
     """``base.Tasks`` on a ``Database``."""
-
-    async def record(
-        self, writes: Sequence[base.TaskWrite]
-    ) -> list[base.Recorded | errors.StoreRejected | None]:
-        """See ``base.Tasks.record``."""
-        firsts: dict[tuple[str, str], int] = {}
-        for index, write in enumerate(writes):
-            firsts.setdefault((write.task.upstream, write.task.task_id), index)
-        answers: list[base.Recorded | errors.StoreRejected | None] = [None] * len(writes)
-        if firsts:
-            tried = [writes[index] for index in firsts.values()]
-            stored = await batches.isolated(self._database, tried, recording.store)
-            for index, answer in zip(firsts.values(), stored, strict=True):
-                answers[index] = answer
-        return answers
 
     async def watches(self, references: Sequence[tuple[str, str]]) -> list[model.Watch | None]:
         """See ``base.Tasks.watches``."""

@@ -19,6 +19,12 @@ METADATA_MAX: Final = 4096
 REGISTRATIONS_MAX: Final = 1000
 """Tasks that one request may register."""
 
+NAME_MAX: Final = 200
+"""Characters of a destination's name that are looked at; no real one has more than 63."""
+
+URL_MAX: Final = 4096
+"""Characters of a URL: Slack's have 80, signed ones some hundreds."""
+
 METADATA_TOO_LARGE: Final = f"must not be over {METADATA_MAX} bytes of JSON"
 
 
@@ -33,7 +39,49 @@ def _small(metadata: dict[str, object] | None) -> dict[str, object] | None:
     return metadata
 
 
-Notify = Annotated[list[common.Word], Field(max_length=reading.NOTIFY_MAX)]
+class InlineDestination(common.In):
+    """A URL to tell, where no destination of that kind has a name.
+
+    A webhook is signed with ``secret``; without one by a key that is made for it, whose public half
+    the destination's ``public-key`` route answers.
+    """
+
+    url: Annotated[str, Field(min_length=1, max_length=URL_MAX)]
+    secret: common.Word | None = None
+
+
+def _whom(value: object) -> str | InlineDestination:
+    """An item of ``notify``: the name of a destination, a URL, or an object with one."""
+    if isinstance(value, dict):
+        return InlineDestination.model_validate(value)
+    if not isinstance(value, str):
+        raise ValueError("must be the name of a destination, a URL, or an object with url")
+    if "://" in value:
+        return InlineDestination.model_validate({"url": value})
+    if not 0 < len(value) <= NAME_MAX:
+        raise ValueError(f"must have 1 to {NAME_MAX} characters")
+    return value
+
+
+_WHOM_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": NAME_MAX},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["url"],
+            "properties": {
+                "url": {"type": "string", "minLength": 1, "maxLength": URL_MAX},
+                "secret": {"type": ["string", "null"], "minLength": 1, "maxLength": 200},
+            },
+        },
+    ]
+}
+
+Whom = Annotated[
+    str | InlineDestination, pydantic.PlainValidator(_whom), pydantic.WithJsonSchema(_WHOM_SCHEMA)
+]
+Notify = Annotated[list[Whom], Field(max_length=reading.NOTIFY_MAX)]
 Statuses = Annotated[list[common.Change], Field(min_length=1, max_length=50)]
 Metadata = Annotated[dict[str, object], pydantic.AfterValidator(_small)]
 
@@ -41,8 +89,8 @@ Metadata = Annotated[dict[str, object], pydantic.AfterValidator(_small)]
 class Wishes(common.In):
     """What a caller wants to be told about a task.
 
-    ``notify`` names destinations; none means that the routes decide. ``statuses`` overrides the
-    destinations' own; ``metadata`` comes back in every notification.
+    ``notify`` names destinations, or URLs where the operator permits that; none means that the routes
+    decide. ``statuses`` overrides the destinations' own; ``metadata`` comes back in every notification.
     """
 
     notify: Notify | None = None

@@ -1,0 +1,39 @@
+"""How attempts ended, inside somebody's transaction. What a lease and its fence are: ``deliveries.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relay.store import base
+from relay.store.sql import batches, database, destinations, rows
+from relay.store.sql.queries import QUERIES
+
+
+async def store(transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]) -> list[int | None]:
+    """Apply outcomes and keep those that applied.
+
+    One statement touches a row once, so two outcomes of one delivery (a success under a lost lease
+    and the new lease's own) go in two rounds, in their order.
+    """
+    numbers: list[int | None] = [None] * len(attempts)
+    left = list(range(len(attempts)))
+    while left:
+        first: dict[str, int] = {}
+        for index in left:
+            first.setdefault(attempts[index].delivery_id, index)
+        outcomes = batches.rows(rows.outcome_row(attempts[index]) for index in first.values())
+        for delivery_id, number in await transaction.fetch(QUERIES["settle_deliveries"], outcomes):
+            numbers[first[delivery_id]] = number
+        left = [index for index in left if index not in set(first.values())]
+    kept = [
+        rows.attempt_row(attempt, number=number)
+        for attempt, number in zip(attempts, numbers, strict=True)
+        if number is not None
+    ]
+    if kept:
+        await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
+    # Also of those that lost their lease: what the peer said of itself is true all the same.
+    await destinations.follow(
+        transaction, [attempt for attempt in attempts if attempt.health is not None or attempt.notices]
+    )
+    return numbers
