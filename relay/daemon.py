@@ -18,7 +18,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -46,6 +46,7 @@ from relay.engine import (
     systemd,
 )
 from relay.engine import randomness as randomness_module
+from relay.senders import base as senders_base
 from relay.senders import dialling
 from relay.senders import opening as senders_opening
 from relay.settings import Settings
@@ -65,6 +66,7 @@ CLOSE_TIMEOUT: Final = 3.0
 """Seconds for closing what is left after the drain, before the process goes anyway."""
 
 Randomness = Callable[[int], bytes]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,21 @@ class Running:
     reload: Callable[[Settings], Awaitable[definitions.Changes]]
 
 
+def _as_it_is(port: T) -> T:
+    return port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What stands between the engine and its adapters: each is given the real one and gives what is used.
+
+    Nothing does, unless whoever composes the daemon wants to watch or to break what passes there.
+    """
+
+    store: Callable[[store_base.Store], store_base.Store] = _as_it_is
+    opener: Callable[[senders_base.Opener], senders_base.Opener] = _as_it_is
+
+
 @contextlib.asynccontextmanager
 async def running(
     settings: Settings,
@@ -89,8 +106,9 @@ async def running(
     rng: random.Random | None = None,
     randomness: Randomness | None = None,
     ways: dialling.Dialling = dialling.SYSTEM,
+    ports: Ports | None = None,
 ) -> AsyncIterator[Running]:
-    """Run the daemon; leaving the block drains and closes it.
+    """Run the daemon; leaving the block drains and closes it. ``ports`` of ``None`` are the real ones.
 
     Raises ``errors.ConfigurationError``, ``errors.StoreError`` and ``OSError`` (the port) before
     anything runs.
@@ -98,14 +116,17 @@ async def running(
     ticking = time or clock.SystemClock()
     rolls = rng or random.Random()  # noqa: S311 - jitter, no secret
     fresh = randomness or randomness_module.Pool(secrets.token_bytes)
+    through = ports or Ports()
     async with contextlib.AsyncExitStack() as stack:
-        senders = senders_opening.make_senders(wiring.network(settings), now=ticking.now, ways=ways)
-        stack.push_async_callback(senders.aclose)
+        made = senders_opening.make_senders(wiring.network(settings), now=ticking.now, ways=ways)
+        stack.push_async_callback(made.aclose)
+        senders = through.opener(made)
         configured = wiring.configured(settings)
         opened = await senders.open(*(one.spec for one in configured.values()))
         asking = await _open_upstreams(settings, ticking, stack)
-        store = await store_opening.open_store(settings.store.url, exclusive=True, migrate=True)
-        stack.push_async_callback(store.aclose)
+        kept = await store_opening.open_store(settings.store.url, exclusive=True, migrate=True)
+        stack.push_async_callback(kept.aclose)
+        store = through.store(kept)
         engine = _Engine(settings, store, senders, asking, ticking, rolls, fresh)
         services = engine.services()
         app = web_app.create_app(services)
@@ -174,7 +195,7 @@ class _Engine:
         self,
         settings: Settings,
         store: store_base.Store,
-        senders: senders_opening.Senders,
+        senders: senders_base.Opener,
         asking: Mapping[str, mindvideo.MindVideo],
         ticking: clock.Clock,
         rolls: random.Random,
@@ -241,7 +262,7 @@ class _Engine:
             randomness=self._randomness,
         )
 
-    def _make_destinations(self, senders: senders_opening.Senders) -> destinations.Destinations:
+    def _make_destinations(self, senders: senders_base.Opener) -> destinations.Destinations:
         return destinations.Destinations(
             store=self._store,
             opener=senders,

@@ -194,6 +194,7 @@ class Process:
     """``relay serve`` as a process of its own, in its own process group."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+        self.command: tuple[str, ...] = ("-m", "relay", "serve", "--config")
         self.config = directory / "relay.toml"
         self.config.write_text(toml(config))
         self.config.chmod(0o600)
@@ -214,7 +215,7 @@ class Process:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "relay", "serve", "--config", str(self.config)),
+                *(*self.command, str(self.config)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=environment(**self.environment),
