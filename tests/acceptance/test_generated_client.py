@@ -33,7 +33,19 @@ OPERATIONS = {
     "destinations test": {"destinations_test"},
     "deliveries ls": {"deliveries_list"},
     "deliveries show": {"deliveries_show"},
-    "deliveries redeliver": {"deliveries_redeliver"},
+    "deliveries redeliver": {
+        "deliveries_redeliver",
+        "redeliveries_create",
+        "redeliveries_run",
+        "redeliveries_show",
+        "redeliveries_cancel",
+    },
+    "redeliveries create": {"redeliveries_create"},
+    "redeliveries ls": {"redeliveries_list"},
+    "redeliveries show": {"redeliveries_show"},
+    "redeliveries run": {"redeliveries_run", "redeliveries_show"},
+    "redeliveries pause": {"redeliveries_pause"},
+    "redeliveries cancel": {"redeliveries_cancel"},
     "keys create": {"keys_create"},
     "keys ls": {"keys_list"},
     "keys disable": {"keys_disable"},
@@ -154,6 +166,7 @@ async def test_it_does_everything(tmp_path: Path) -> None:
         await relay.until_state("delivered")
         await deliveries(client, task)
         await destinations(admin)
+        await redeliveries(admin)
         assert (await client.call("tasks_unregister", task=task))[0] == 204
         assert (await client.call("tasks_show", task=task))[0] == 404
         await end_of(admin, client, key["id"])
@@ -212,6 +225,27 @@ async def destinations(admin: Client) -> None:
     assert shown == listed["destinations"][0]
     status, tested = await admin.call("destinations_test", name=name)
     assert (status, tested["state"]) == (200, "delivered")
+
+
+async def redeliveries(admin: Client) -> None:
+    """Many told again: looked at, run, paused, gone on with, ended."""
+    wanted = {"destination": "pipeline", "state": "delivered", "rate": 0.1}
+    status, made = await admin.call("redeliveries_create", wanted)
+    assert (status, made["state"]) == (201, "preview")
+    assert made["count"] == len(made["sample"]) > 1
+    one = made["id"]
+    for operation, body, state in (
+        ("redeliveries_run", {"rate": 0.2}, "running"),
+        ("redeliveries_pause", None, "paused"),
+        ("redeliveries_run", None, "running"),
+        ("redeliveries_cancel", None, "cancelled"),
+    ):
+        status, changed = await admin.call(operation, body, redelivery=one)
+        assert (status, changed["state"]) == (200, state)
+    assert (await admin.call("redeliveries_run", redelivery=one))[0] == 409
+    _, shown = await admin.call("redeliveries_show", redelivery=one)
+    _, listed = await admin.call("redeliveries_list", state="cancelled")
+    assert listed["redeliveries"] == [shown]
 
 
 async def end_of(admin: Client, client: Client, key: str) -> None:
