@@ -5,14 +5,16 @@
 
 -- name: insert_notifications
 -- Add bodies that are not stored yet.
+WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 INSERT INTO notifications (id, format, type, body)
 SELECT r.value->>'id', r.value->>'format', r.value->>'type', r.value->>'body'
-FROM json_each(CAST(:rows AS TEXT)) AS r
+FROM r
 WHERE TRUE
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_deliveries
 -- Add deliveries whose id is not stored yet; answers those that were added.
+WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 INSERT INTO deliveries (
     id, task, destination, type, notification, state, fence, leased_until,
     attempts_made, attempts_base, unknowns_made, next_attempt_at, reason, created_at
@@ -25,7 +27,7 @@ SELECT
     CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
     r.value->>'reason',
     CAST(r.value->>'created_at' AS DOUBLE PRECISION)
-FROM json_each(CAST(:rows AS TEXT)) AS r
+FROM r
 WHERE TRUE
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
@@ -73,17 +75,19 @@ ORDER BY d.next_attempt_at, d.id;
 
 -- name: claim_deliveries
 -- Lease what was selected in the same transaction.
+WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 UPDATE deliveries AS d
 SET
     state = 'sending',
     fence = CAST(r.value->>'fence' AS BIGINT),
     leased_until = CAST(:leased_until AS DOUBLE PRECISION),
     next_attempt_at = NULL
-FROM json_each(CAST(:rows AS TEXT)) AS r
+FROM r
 WHERE d.id = r.value->>'id';
 
 -- name: settle_deliveries
 -- Apply outcomes: a success whatever the lease, others under their own fence; answers the numbers.
+WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 UPDATE deliveries
 SET
     state = r.value->>'state',
@@ -94,7 +98,7 @@ SET
     reason = r.value->>'reason',
     delivered_at = CASE WHEN r.value->>'state' = 'delivered'
         THEN COALESCE(deliveries.delivered_at, CAST(r.value->>'ended_at' AS DOUBLE PRECISION)) END
-FROM json_each(CAST(:rows AS TEXT)) AS r
+FROM r
 WHERE deliveries.id = r.value->>'delivery_id'
     AND (
         r.value->>'outcome' = 'delivered'
@@ -104,12 +108,13 @@ RETURNING id, attempts_made;
 
 -- name: insert_attempts
 -- Keep the outcomes that were applied, under the numbers they got.
+WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, reason, status_code, detail)
 SELECT
     r.value->>'delivery_id', CAST(r.value->>'number' AS BIGINT),
     CAST(r.value->>'started_at' AS DOUBLE PRECISION), CAST(r.value->>'duration_ms' AS DOUBLE PRECISION),
     r.value->>'outcome', r.value->>'reason', CAST(r.value->>'status_code' AS BIGINT), r.value->>'detail'
-FROM json_each(CAST(:rows AS TEXT)) AS r;
+FROM r;
 
 -- name: release_leases
 -- Give back leases that were not used.
