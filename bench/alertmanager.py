@@ -52,9 +52,11 @@ async def cpu_per_webhook(binary: str, receiver: peers.Peer, *, webhooks: int) -
             async with session.post(f"{url}/api/v2/alerts", json=alerts) as response:
                 response.raise_for_status()
         async with asyncio.timeout(TIMEOUT):
-            while await receiver.taken() < webhooks:
+            taken = await receiver.taken()
+            while taken < webhooks:
                 await asyncio.sleep(0.1)
-        return (_cpu(pid) - before) / await receiver.taken()
+                taken = await receiver.taken()
+        return (_cpu(pid) - before) / taken
 
 
 @contextlib.asynccontextmanager

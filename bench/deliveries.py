@@ -55,8 +55,8 @@ async def _run() -> None:
     lags = await _latency()
     p50, p95, worst = (telling.quantile(lags, share) * 1e3 for share in (0.5, 0.95, 1.0))
     print(
-        f"deliveries at {RATE:.0f}/s: commit to receiver p50 {p50:.1f} ms, p95 {p95:.1f} ms, worst {worst:.1f}"
-        f" ms{_goal(p95 <= P95_GOAL * 1e3, f'p95 at most {P95_GOAL * 1e3:.0f} ms')}",
+        f"deliveries at {RATE:.0f}/s: commit to receiver p50 {p50:.1f} ms, p95 {p95:.1f} ms, worst"
+        f" {worst:.1f} ms{_goal(p95 <= P95_GOAL * 1e3, f'p95 at most {P95_GOAL * 1e3:.0f} ms')}",
         flush=True,
     )
     bare = await _bare()
