@@ -25,8 +25,8 @@ DESTINATIONS: Final = 8
 RATE: Final = 200.0
 SECONDS: Final = 10.0
 SUSTAINED_SECONDS: Final = 60.0
-OUTSTANDING: Final = 128
-"""Ends under way at once while the rate is whatever the daemon sustains."""
+OUTSTANDING: Final = 64
+"""Ends under way at once while the rate is whatever the daemon sustains: as many as the seats of the lanes."""
 
 BARE: Final = 10_000
 GROWN: Final = 3_000
