@@ -26,7 +26,7 @@ RATE: Final = 200.0
 SECONDS: Final = 10.0
 SUSTAINED_SECONDS: Final = 60.0
 OUTSTANDING: Final = 64
-"""Ends under way at once while the rate is whatever the daemon sustains: as many as the seats of the lanes."""
+"""Ends under way at once while the rate is what the daemon sustains: as many as there are seats."""
 
 BARE: Final = 10_000
 GROWN: Final = 3_000
