@@ -58,6 +58,7 @@ async def _round() -> tuple[float, float, int]:
         async with product.running(upstream, healthy | bad) as process:
             # What is slow once (connections, caches) is not what is measured.
             await telling.Teller(process, [*healthy], title="warm").at(RATE, seconds=1.0)
+            await telling.settled(process, timeout=TIMEOUT)
             alone = await _measure(process, receiver, [*healthy], title="alone")
             before = product.count(metrics.ATTEMPTS, destination="fail")
             for name, count in (("hang", OWED_TO_HANGING), ("trickle", OWED_TO_HANGING), ("fail", OWED)):

@@ -80,6 +80,13 @@ async def arrived(receiver: peers.Peer, told: Teller, *, timeout: float) -> dict
     return found
 
 
+async def settled(process: product.Running, *, timeout: float) -> None:
+    """Return once everything that is owed is recorded as delivered."""
+    async with asyncio.timeout(timeout):
+        while await process.services.store.count_deliveries():
+            await asyncio.sleep(product.LOOK_EVERY)
+
+
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The value that ``share`` of them do not exceed."""
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
