@@ -217,7 +217,7 @@ class DestinationSettings(Section):
     """Seconds before each attempt, from the one before; as many attempts as there are numbers."""
     timeout: Seconds | None = None
     """Seconds for one attempt; ``None``: 15 for webhooks, 10 for chat, 30 for mail."""
-    concurrency: int | None = Field(default=None, ge=1, le=256)
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
     """Sends in flight at once; ``None``: 8 for webhooks, 1 for chat and mail."""
     rate: float | None = Field(default=None, ge=0.001, le=10_000, allow_inf_nan=False)
     """Deliveries per second at most; ``None``: as fast as it takes them."""

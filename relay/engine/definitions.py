@@ -6,12 +6,12 @@ Values and their encoding; ``destinations.py`` is what moves them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from relay import sealing
-from relay.domain import model
+from relay.domain import errors, model
 from relay.senders import base
 from relay.store import destinations as stored
 
@@ -33,6 +33,23 @@ class Definition:
     signing_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: model.DestinationOptions = field(default_factory=model.DestinationOptions)
+
+    def changed(self, members: Mapping[str, Any]) -> Definition:
+        """The same with these members instead: ``url``, ``secret``, ``signing_key``, ``headers`` and those of
+        ``model.DestinationOptions``, where ``None`` stands for the default.
+
+        Raises ``errors.RequestRefused`` for what a destination cannot be without.
+        """
+        values = {name: value for name, value in members.items() if name in _OWN}
+        if values.get("url", self.url) is None:
+            raise errors.RequestRefused("a destination needs a URL", pointer="/url")
+        if "headers" in values:
+            values["headers"] = dict(values["headers"] or {})
+        if "secret" in values:
+            secret = values.pop("secret")
+            values["secrets"] = () if secret is None else (Secret(secret=secret),)
+        options = {name: _option(name, value) for name, value in members.items() if name not in _OWN}
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, **options), **values)
 
     def spec(self, name: str) -> base.DestinationSpec:
         """What its sender is made of."""
@@ -70,44 +87,19 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patch:
-    """What to change of a destination; ``None`` leaves it.
-
-    ``headers`` are set one by one, a value of ``None`` takes one away. ``options`` holds members of
-    ``model.DestinationOptions`` by name.
-    """
-
-    url: str | None = field(default=None, repr=False)
-    signing_key: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str | None] | None = field(default=None, repr=False)
-    options: Mapping[str, Any] | None = None
-
-    def apply(self, before: Definition) -> Definition:
-        """``before``, changed."""
-        options = dataclasses.replace(before.options, **self.options) if self.options else before.options
-        return dataclasses.replace(
-            before,
-            url=before.url if self.url is None else self.url,
-            signing_key=before.signing_key if self.signing_key is None else self.signing_key,
-            headers=_with(before.headers, self.headers or {}),
-            options=options,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Record:
     """What the registry holds of one destination.
 
-    ``definition`` is ``None`` for one of the configuration, which is never copied. ``opened`` is ``None``
-    for one that cannot be used (any more), for the reason ``problem``. Instants are epoch seconds,
-    ``None`` where nobody noted them.
+    ``definition`` is ``None`` for one of the configuration, which is never copied. ``problem`` says why
+    nothing can be sent to one that cannot be used (any more). Instants are epoch seconds, ``None`` where
+    nobody noted them.
     """
 
     name: str
     source: model.Source
     spec: base.DestinationSpec
     options: model.DestinationOptions
-    opened: base.Opened | None
+    opened: base.Opened
     definition: Definition | None = None
     owner: str | None = None
     problem: str | None = None
@@ -117,25 +109,23 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Known:
     """A destination as it may be shown: no URL and no secret.
 
-    ``address`` is scheme and host, ``headers`` the names of headers of its own. ``public_key`` is the
-    ``whpk_…`` of one that is signed with ``v1a``. ``secrets_until`` are the ends of those secrets that
-    sign only for a while. ``problem`` says why nothing can be sent to it, ``None`` where it can.
+    ``headers`` are the names of headers of its own, ``signatures`` the schemes that it is signed with
+    (``v1``, ``v1a``), ``public_key`` the ``whpk_…`` of the latter. ``problem`` says why nothing can be
+    sent to it, ``None`` where it can.
     """
 
     name: str
     source: model.Source
     owner: str | None
-    format: model.Format
+    sender: base.Sender
     service: str
-    address: str
-    time_limit: float
     options: model.DestinationOptions
     headers: tuple[str, ...]
+    signatures: tuple[str, ...]
     public_key: str | None
-    secrets_until: tuple[float, ...]
     health: model.Health
     problem: str | None
     created_at: float | None
@@ -146,8 +136,16 @@ class Entry:
 class Created:
     """A destination that was made; ``secret`` is the one that relay made for it, to be shown once."""
 
-    entry: Entry
+    known: Known
     secret: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated:
+    """The secret that signs from now on, and until when the former ones sign too, if they do."""
+
+    secret: str = field(repr=False)
+    old_until: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +159,22 @@ class Changes:
     operator: bool = False
 
 
+_NOT_OPENED: Final = "it was not opened yet"
+_OWN: Final = frozenset({"url", "secret", "signing_key", "headers"})
+_DEFAULTS: Final = model.DestinationOptions()
+
+
+def _option(name: str, value: Any) -> Any:
+    """A member of ``model.DestinationOptions`` from JSON."""
+    if value is None:
+        return getattr(_DEFAULTS, name)
+    if name == "statuses":
+        return frozenset(map(model.Change, value))
+    return tuple(value) if name == "schedule" else value
+
+
 def changes(
-    before: Mapping[str, Known], after: Mapping[str, Configured], *, routes: bool, operator: bool
+    before: Mapping[str, Record], after: Mapping[str, Configured], *, routes: bool, operator: bool
 ) -> Changes:
     """What another configuration changes."""
     both = before.keys() & after.keys()
@@ -180,34 +192,54 @@ def changes(
     )
 
 
-def entry(known: Known, health: model.Health) -> Entry:
-    """``known`` as it may be shown."""
-    opened = known.opened
-    secrets = () if known.definition is None else known.definition.secrets
-    return Entry(
-        name=known.name,
-        source=known.source,
-        owner=known.owner,
-        format=model.Format.WEBHOOK if opened is None else opened.sender.format,
-        service="unusable" if opened is None else opened.service,
-        address="" if opened is None else opened.sender.address,
-        time_limit=0.0 if opened is None else opened.sender.time_limit,
-        options=known.options,
-        headers=tuple(known.spec.headers),
-        public_key=None if opened is None else opened.public_key,
-        secrets_until=tuple(one.until for one in secrets if one.until is not None),
+class Unusable:
+    """The sender of a destination that cannot be used: the dispatcher never gets it."""
+
+    format = model.Format.WEBHOOK
+    address = ""
+    time_limit = 0.0
+    concurrency = 0
+    capacity = base.Capacity(name="unusable", seats=0, seats_hanging=0)
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self._problem = problem
+
+    async def send(self, outgoing: base.Outgoing) -> base.Accepted:
+        """Always refused, and by no fault of the peer."""
+        raise errors.SendError(self._problem, reason="unusable", charged=False)
+
+
+def unopened(name: str) -> base.Opened:
+    """In place of a sender, for one that cannot be used (yet)."""
+    return base.Opened(sender=Unusable(name, _NOT_OPENED), service="unusable")
+
+
+def shown(record: Record, health: model.Health) -> Known:
+    """``record`` as it may be shown."""
+    signatures = ("v1",) * bool(record.spec.secrets) + ("v1a",) * (record.spec.signing_key is not None)
+    return Known(
+        name=record.name,
+        source=record.source,
+        owner=record.owner,
+        sender=record.opened.sender,
+        service=record.opened.service,
+        options=record.options,
+        headers=tuple(record.spec.headers),
+        signatures=signatures,
+        public_key=record.opened.public_key,
         health=health,
-        problem=known.problem,
-        created_at=known.created_at,
-        changed_at=known.changed_at,
+        problem=record.problem,
+        created_at=record.created_at,
+        changed_at=record.changed_at,
     )
 
 
-def routed(known: Known, opened: base.Opened) -> model.Destination:
+def routed(known: Record) -> model.Destination:
     """What routing needs of it."""
     return model.Destination(
         name=known.name,
-        format=opened.sender.format,
+        format=known.opened.sender.format,
         statuses=known.options.statuses,
         prompt=known.options.prompt,
         source=known.source,
@@ -215,7 +247,27 @@ def routed(known: Known, opened: base.Opened) -> model.Destination:
     )
 
 
-def to_store(known: Known, sealer: sealing.Sealer) -> stored.StoredDestination:
+def of_configuration(configured: Configured, opened: base.Opened) -> Record:
+    """One of the configuration, opened."""
+    return Record(
+        name=configured.spec.name,
+        source=model.Source.CONFIGURATION,
+        spec=configured.spec,
+        options=configured.options,
+        opened=opened,
+    )
+
+
+def refuse_twins(configured: Iterable[str], made: Iterable[str]) -> None:
+    """Raise ``errors.ConfigurationError`` for a name that both have."""
+    if twins := sorted(set(configured) & set(made)):
+        raise errors.ConfigurationError(
+            f"destinations.{twins[0]}: a destination of that name was made by API; choose another name, or"
+            " delete that one first"
+        )
+
+
+def to_store(known: Record, sealer: sealing.Sealer) -> stored.StoredDestination:
     """As the store keeps it. Raises ``errors.StoreUnavailable`` when a key must be made and cannot be."""
     assert known.definition is not None, "what the configuration defines is never stored"
     return stored.StoredDestination(
@@ -230,28 +282,22 @@ def to_store(known: Known, sealer: sealing.Sealer) -> stored.StoredDestination:
     )
 
 
-def from_store(row: stored.StoredDestination, sealer: sealing.Sealer) -> Known:
-    """As it was stored, not opened yet. Raises ``errors.SecretUnreadable``."""
+def from_store(row: stored.StoredDestination, sealer: sealing.Sealer) -> Record:
+    """As it was stored, not usable until it is opened. Raises ``errors.SecretUnreadable``."""
     definition = _definition(sealer.open(row.sealed), row.options)
-    return Known(
+    return Record(
         name=row.name,
         source=row.source,
         owner=row.owner,
         spec=definition.spec(row.name),
         options=row.options,
-        opened=None,
+        opened=unopened(row.name),
+        problem=_NOT_OPENED,
         definition=definition,
         created_at=row.created_at,
         changed_at=row.changed_at,
         used_at=row.used_at,
     )
-
-
-def _with(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    """``before`` with ``changes``; names of headers are the same in any case."""
-    changed = {name.lower() for name in changes}
-    kept = {name: value for name, value in before.items() if name.lower() not in changed}
-    return kept | {name: value for name, value in changes.items() if value is not None}
 
 
 def _document(definition: Definition) -> dict[str, object]:

@@ -18,24 +18,24 @@ class Roster:
     def __init__(self, *, dispatcher: dispatcher.Dispatcher, box: outbox.Outbox) -> None:
         self._dispatcher = dispatcher
         self._outbox = box
-        self._known: dict[str, definitions.Known] = {}
+        self._known: dict[str, definitions.Record] = {}
         self._routed: dict[str, model.Destination] = {}
         self._resting: dict[str, model.Health] = {}
         self.routes: tuple[model.Route, ...] = ()
         self.operator: tuple[str, ...] = ()
 
-    def __getitem__(self, name: str) -> definitions.Known:
+    def __getitem__(self, name: str) -> definitions.Record:
         return self._known[name]
 
-    def get(self, name: str) -> definitions.Known | None:
+    def get(self, name: str) -> definitions.Record | None:
         """One of them, ``None`` for an unknown name."""
         return self._known.get(name)
 
-    def all(self) -> list[definitions.Known]:
+    def all(self) -> list[definitions.Record]:
         """All of them, by name."""
         return [self._known[name] for name in sorted(self._known)]
 
-    def of(self, source: model.Source) -> dict[str, definitions.Known]:
+    def of(self, source: model.Source) -> dict[str, definitions.Record]:
         """Those that are defined there."""
         return {name: known for name, known in self._known.items() if known.source is source}
 
@@ -48,9 +48,9 @@ class Roster:
         """Names of those that something can be sent to."""
         return self._routed.keys()
 
-    def entry(self, name: str) -> definitions.Entry:
+    def shown(self, name: str) -> definitions.Known:
         """One of them as it may be shown. ``KeyError`` for an unknown name."""
-        return definitions.entry(self._known[name], self.health(name))
+        return definitions.shown(self._known[name], self.health(name))
 
     def health(self, name: str) -> model.Health:
         """What is known of it, which is the dispatcher's where anything can be sent to it."""
@@ -67,19 +67,19 @@ class Roster:
             self._resting[health.destination] = health
         return health
 
-    def put(self, known: definitions.Known, kept: Mapping[str, model.Health]) -> None:
+    def put(self, known: definitions.Record, kept: Mapping[str, model.Health]) -> None:
         """Know it, or another version of it; ``kept`` are the stored healths of those not known so far."""
-        name, opened = known.name, known.opened
+        name = known.name
         health = self.health(name)
         if not health.version:
             health = kept.get(name, health)
         self._known[name] = known
-        if opened is None:
+        if known.problem is not None:
             self._resting[name] = health
             return
         self._resting.pop(name, None)
-        self._routed[name] = definitions.routed(known, opened)
-        self._dispatcher.configure(opened.sender, known.options, health, source=known.source)
+        self._routed[name] = definitions.routed(known)
+        self._dispatcher.configure(known.opened.sender, known.options, health, source=known.source)
 
     def forget(self, name: str) -> None:
         """What is owed to it from now on is held."""

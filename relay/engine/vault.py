@@ -25,7 +25,7 @@ class Vault:
         self._sealer = sealer
         self._canary_kept = False
 
-    async def read(self) -> list[definitions.Known]:
+    async def read(self) -> list[definitions.Record]:
         """All that are stored, not opened yet. What was sealed with an older key is sealed anew.
 
         Raises ``errors.SecretUnreadable`` when no key opens it, and ``errors.StoreError``.
@@ -45,7 +45,7 @@ class Vault:
             log.info("encrypted anew under the newest secret_key", destinations=len(anew))
         return [*known.values()]
 
-    async def save(self, known: definitions.Known) -> None:
+    async def save(self, known: definitions.Record) -> None:
         """Store it. Raises ``errors.StoreError``, also when a key must be made and cannot be kept."""
         # The first one imports a library and may have to bring a key to the disk.
         row = await asyncio.to_thread(definitions.to_store, known, self._sealer)

@@ -36,19 +36,19 @@ async def test(call: endpoints.Call, *, name: str) -> web.Response:
     entry = _entry(call.services, name)
     dispatcher, store = call.services.dispatcher, call.services.store
     audit.note(call, "destination.tested", name)
-    delivery_id = await dispatcher.test(name, wait=entry.time_limit + TEST_PATIENCE)
+    delivery_id = await dispatcher.test(name, wait=entry.sender.time_limit + TEST_PATIENCE)
     delivery = await store.delivery(delivery_id)
     if delivery is None:
         raise endpoints.not_found("delivery")
     return endpoints.answer(await deliveries.with_attempts(call.services, delivery))
 
 
-def _visible(entry: definitions.Entry) -> bool:
+def _visible(entry: definitions.Known) -> bool:
     """Inline ones are their callers' own."""
     return entry.source is not model.Source.INLINE
 
 
-def _entry(services: endpoints.Services, name: str) -> definitions.Entry:
+def _entry(services: endpoints.Services, name: str) -> definitions.Known:
     """Raises ``problems.Problem`` 404, naming the nearest."""
     known = {entry.name: entry for entry in services.destinations.all() if _visible(entry)}
     entry = known.get(name)
@@ -59,12 +59,12 @@ def _entry(services: endpoints.Services, name: str) -> definitions.Entry:
     return entry
 
 
-def _shown(entry: definitions.Entry) -> schemas.Destination:
+def _shown(entry: definitions.Known) -> schemas.Destination:
     heard = model.HEARD_BY_DEFAULT if entry.options.statuses is None else entry.options.statuses
     return schemas.Destination(
         name=entry.name,
-        format=entry.format,
-        address=entry.address,
+        format=entry.sender.format,
+        address=entry.sender.address,
         statuses=[change for change in schemas.CHANGES if change in heard],
         prompt=entry.options.prompt,
         source="configuration",

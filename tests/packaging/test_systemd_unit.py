@@ -86,6 +86,7 @@ def test_systemd_understands_every_line(unit: Path, analyze: str, tmp_path: Path
     [
         ("Type", "notify"),
         ("NotifyAccess", "main"),
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("DynamicUser", "yes"),
         ("StateDirectory", "relay"),
         ("StateDirectoryMode", "0700"),

@@ -85,9 +85,11 @@ HOOK = "https://example.com/hooks"
 async def test_what_is_a_webhooks_is_checked_and_refused_elsewhere(
     url: str, more: dict[str, object], said: str
 ) -> None:
-    config = opening.DestinationConfig(name="renders", url=url, **more)  # type: ignore[arg-type]
-    with pytest.raises(errors.ConfigurationError, match=said) as caught:
-        await opening.open_senders([config], OPENED)
+    spec = base.DestinationSpec(name="renders", url=url, **more)  # type: ignore[arg-type]
+    senders = opening.make_senders(OPENED)
+    with pytest.raises(errors.DestinationRefused, match=said) as caught:
+        await senders.open(spec)
+    await senders.aclose()
     text = str(caught.value)
     assert text.startswith("destinations.renders.")
     assert "\n" not in text
@@ -95,16 +97,26 @@ async def test_what_is_a_webhooks_is_checked_and_refused_elsewhere(
 
 
 async def test_a_signing_key_is_enough_and_its_public_half_is_told() -> None:
-    configs = [
-        opening.DestinationConfig(name="asymmetric", url=HOOK, signing_key=PRIVATE),
-        opening.DestinationConfig(name="both", url=HOOK, signing_key=PRIVATE, secrets=(SECRET,)),
-        opening.DestinationConfig(name="usual", url=HOOK, secrets=(SECRET,)),
-    ]
-    opened = await opening.open_senders(configs, OPENED)
+    senders = opening.make_senders(OPENED)
     try:
-        assert opened.public_keys == dict.fromkeys(["asymmetric", "both"], signing.public_key(PRIVATE))
+        found = await senders.open(
+            base.DestinationSpec(name="asymmetric", url=HOOK, signing_key=PRIVATE),
+            base.DestinationSpec(name="both", url=HOOK, signing_key=PRIVATE, secrets=(SECRET,)),
+            base.DestinationSpec(name="usual", url=HOOK, secrets=(SECRET,)),
+        )
+        public = signing.public_key(PRIVATE)
+        assert [one.public_key for one in found] == [public, public, None]
     finally:
-        await opened.aclose()
+        await senders.aclose()
+
+
+async def test_a_webhook_that_nothing_signs_is_told_apart() -> None:
+    senders = opening.make_senders(OPENED)
+    with pytest.raises(errors.SecretMissing) as caught:
+        await senders.open(destination(HOOK))
+    await senders.aclose()
+    assert (caught.value.name, caught.value.part) == ("renders", "secret")
+    assert caught.value.problem.startswith("a webhook needs")
 
 
 @pytest.mark.parametrize(
@@ -154,20 +166,6 @@ async def test_what_is_what() -> None:
         await senders.aclose()
 
 
-async def test_a_public_key_is_known_of_those_that_sign_with_one() -> None:
-    senders = opening.make_senders(OPENED)
-    try:
-        key = signing.format_private_key(bytes(32))
-        signed = base.DestinationSpec(name="a", url="https://example.com/a", signing_key=key)
-        found = await senders.open(signed, destination("https://example.com/b", SECRET, name="b"))
-        assert [one.public_key for one in found] == [signing.public_key(key), None]
-        with pytest.raises(errors.SecretMissing) as caught:
-            await senders.open(destination("https://example.com/b"))
-        assert (caught.value.part, "whsec_" in caught.value.problem) == ("secret", True)
-    finally:
-        await senders.aclose()
-
-
 def test_the_daemons_side_imports_neither_apprise_nor_requests() -> None:
     code = "import sys, relay.senders.opening; print('apprise' in sys.modules or 'requests' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -175,7 +173,7 @@ def test_the_daemons_side_imports_neither_apprise_nor_requests() -> None:
 
 
 def test_configurations_do_not_show_secrets() -> None:
-    full = opening.DestinationConfig(
+    full = base.DestinationSpec(
         name="w", url=HOOK, secrets=(SECRET,), signing_key=PRIVATE, headers={"X-Key": "hunter2"}
     )
     shown = (
