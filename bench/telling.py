@@ -83,8 +83,10 @@ async def arrived(receiver: peers.Peer, told: Teller, *, timeout: float) -> dict
 async def settled(process: product.Running, *, timeout: float) -> None:
     """Return once everything that is owed is recorded as delivered."""
     async with asyncio.timeout(timeout):
-        while await process.services.store.count_deliveries():
+        left = await process.services.store.count_deliveries()
+        while left:
             await asyncio.sleep(product.LOOK_EVERY)
+            left = await process.services.store.count_deliveries()
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
