@@ -1,14 +1,16 @@
-"""``python -m bench polls | pipeline | idle | lists | register``."""
+"""``python -m bench polls | pipeline | deliveries | fairness | idle | lists | register``."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import idle, lists, pipeline, polls, register
+from bench import deliveries, fairness, idle, lists, pipeline, polls, register
 
 BENCHMARKS = {
     "polls": polls.main,
     "pipeline": pipeline.main,
+    "deliveries": deliveries.main,
+    "fairness": fairness.main,
     "idle": idle.main,
     "lists": lists.main,
     "register": register.main,

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,15 @@ ENDED: Final = "ended"
 
 RECEIVER: Final = "receiver"
 """Takes every POST with 204."""
+
+RECORDER: Final = "recorder"
+"""Takes every POST with 204 and remembers when each ``webhook-id`` came first."""
+
+TROUBLE: Final = "trouble"
+"""Receivers that hurt, by path: ``/hang`` never answers, ``/trickle`` bit by bit, ``/fail`` with 500."""
+
+TRICKLE_EVERY: Final = 0.5
+"""Seconds between two bytes."""
 
 ETAG: Final = '"1"'
 START_TIMEOUT: Final = 10.0
@@ -52,6 +62,10 @@ class Peer:
     async def taken(self) -> int:
         """How many requests it has answered."""
         return int(await self._control("taken"))
+
+    async def arrivals(self) -> dict[str, float]:
+        """When each ``webhook-id`` came first: readings of ``time.monotonic``, which processes share."""
+        return dict(json.loads(await self._control("arrivals")))
 
     async def _control(self, what: str) -> str:
         async with aiohttp.request("GET", f"{self.url}/control/{what}") as response:
@@ -139,11 +153,30 @@ def _receive(path: bytes, head: bytes) -> bytes:
     return _answer("204 No Content")
 
 
+_ARRIVED: Final[dict[str, float]] = {}
+
+
+def _record(path: bytes, head: bytes) -> bytes:
+    now = time.monotonic()
+    _, found, rest = head.lower().partition(b"\r\nwebhook-id:")
+    if found:
+        _ARRIVED.setdefault(rest.partition(b"\r\n")[0].strip().decode(), now)
+    return _answer("204 No Content")
+
+
+def _trouble(path: bytes, head: bytes) -> bytes:
+    if path == b"/fail":
+        return _answer("500 Internal Server Error", b"{}")
+    return _answer("200 OK", b"{}") if path == b"/trickle" else b""
+
+
 ANSWERS: Final[dict[str, Answer]] = {
     UNCHANGED: _unchanged,
     NOT_MODIFIED: _not_modified,
     ENDED: _ended,
     RECEIVER: _receive,
+    RECORDER: _record,
+    TROUBLE: _trouble,
 }
 
 
@@ -176,6 +209,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._write = transport.write  # type: ignore[attr-defined] # uvloop's has its own base
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._write = None
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         self.serve()
@@ -198,11 +234,21 @@ class _Connection(asyncio.Protocol):
                 answer = self._state.answer(path, head)
             self._received = self._received[whole:]
             assert self._write is not None
-            self._write(answer)
+            if path == b"/trickle":
+                self._trickle(answer)
+            else:
+                self._write(answer)
+
+    def _trickle(self, answer: bytes) -> None:
+        if answer and self._write is not None:
+            self._write(answer[:1])
+            asyncio.get_running_loop().call_later(TRICKLE_EVERY, self._trickle, answer[1:])
 
     def _control(self, path: bytes) -> bytes:
         if path == b"/control/start":
             self._state.start()
+        if path == b"/control/arrivals":
+            return _answer("200 OK", json.dumps(_ARRIVED).encode())
         return _answer("200 OK", str(self._state.taken).encode())
 
 
