@@ -17,9 +17,9 @@ from relay.engine import outbox, pollers, recording
 from relay.store import base as store_base
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, as nothing here is: that triples what making it costs
 class Wanted:
-    """What a caller wants to be told about one task.
+    """What a caller wants to be told about one task. Not changed once it is handed in.
 
     ``statuses`` and ``metadata`` of ``None`` leave what was registered before; ``notify`` is added
     to what was registered before, never taken away.
@@ -32,7 +32,7 @@ class Wanted:
     metadata: dict[str, object] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Registered:
     """``created``: the caller's key had no registration on the task before."""
 
@@ -44,7 +44,7 @@ _Reference = tuple[str, str]
 """Upstream and task id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Joining:
     """A registration about to be stored, and the watch once it is."""
 
@@ -191,21 +191,26 @@ class Intake:
         resolve: store_base.Resolution | None = None,
     ) -> _Joining:
         now = self._clock.now()
-        known = watch.registrations if watch else ()
-        before = next((r for r in known if r.key_id == key_id), None)
+        before: model.Registration | None = None
+        others: tuple[model.Registration, ...] = ()
+        expected: int | None = None
+        if watch is not None:
+            before = next((r for r in watch.registrations if r.key_id == key_id), None)
+            others = tuple(r for r in watch.registrations if r.key_id != key_id)
+            expected = watch.task.version
         registration = _merged(before, wanted, key_id=key_id, now=now)
         after = task or (watch.task if watch else self.new_task(wanted.upstream, wanted.task_id))
-        version = watch.task.version + 1 if watch else 1
+        version = 1 if expected is None else expected + 1
         if after.version != version:
             after = dataclasses.replace(after, version=version)
         write = store_base.TaskWrite(
             task=after,
-            expected_version=watch.task.version if watch else None,
+            expected_version=expected,
             register=registration,
             resolve=resolve,
             recorded_at=now,
         )
-        registrations = (*(r for r in known if r.key_id != key_id), registration)
+        registrations = (*others, registration)
         change = recording.Change(
             write=write,
             # What happened before is owed to this registration only; others had their turn.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from relay.domain import model
 from relay.engine import poller
@@ -13,11 +14,8 @@ class Pollers:
 
     def __init__(self, pollers: Mapping[str, poller.Poller]) -> None:
         self._pollers = pollers
-
-    @property
-    def names(self) -> frozenset[str]:
+        self.names: Final = frozenset(pollers)
         """The configured upstreams."""
-        return frozenset(self._pollers)
 
     def watch(self, watch: model.Watch, *, delay: float | None = None) -> None:
         """Hand the task to the poller of its upstream; one that is not configured any more waits."""

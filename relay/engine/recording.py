@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from relay.domain import errors, model, routing
 from relay.engine import batcher, dispatcher, outbox, seats
@@ -24,9 +24,9 @@ _Leased = tuple[model.NewDelivery, seats.Seat | None]
 _HandedIn = tuple[asyncio.Future[store_base.Written], list[_Leased]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Change:
-    """A write, what it means (``changes``), and for whom."""
+    """A write, what it means (``changes``), and for whom. Made with every registration, so not frozen."""
 
     write: store_base.TaskWrite
     changes: Sequence[model.Change]
@@ -77,14 +77,17 @@ class Recorder:
         stored = await self.write(write, changes, watch.registrations)
         return dataclasses.replace(watch, task=after) if stored else None
 
-    async def write(
+    def write(
         self,
         write: store_base.TaskWrite,
         changes: Sequence[model.Change],
         registrations: Sequence[model.Registration],
-    ) -> bool:
-        """Store ``write`` with the deliveries that ``changes`` owe; ``False`` when it lost."""
-        return await self._stored(*self._hand_in(write, changes, registrations))
+    ) -> Coroutine[Any, Any, bool]:
+        """Store ``write`` with the deliveries that ``changes`` owe; ``False`` when it lost.
+
+        Handed in at once; to be awaited at once, too, or what was leased for it is not given back.
+        """
+        return self._stored(*self._hand_in(write, changes, registrations))
 
     async def write_all(self, changes: Sequence[Change]) -> list[bool | errors.StoreError]:
         """Store many, in as few commits as hold them; the answer for one that failed is its error."""

@@ -44,6 +44,9 @@ class Caller:
         return None if self.is_admin else self.key_id
 
 
+_ADMIN: Final = Caller(api_keys.ADMIN_ID, model.Role.ADMIN)
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     caller: Caller
@@ -76,10 +79,21 @@ class Authenticator:
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
             raise _stranger("Send an API key: the header 'Authorization: Bearer rk_…'.")
-        caller = await self._verify(text) if len(text) <= TEXT_MAX else None
-        if caller is None:
-            raise _stranger("This API key is not known here, or it is disabled.", error="invalid_token")
-        return caller
+        if len(text) > TEXT_MAX:
+            raise _unknown()
+        presented = api_keys.hash_text(text)
+        if self._admin_hash is not None and api_keys.same(presented, self._admin_hash):
+            return _ADMIN
+        key_id = api_keys.id_of(text)
+        if key_id is None:
+            raise _unknown()
+        known = self._cache.get(key_id)
+        if known is None or known.until <= self._monotonic():
+            known = await self._read(key_id)
+        if known is None or not api_keys.same(presented, known.secret_hash):
+            raise _unknown()
+        self._used_at[key_id] = self._now()
+        return known.caller
 
     def forget(self, key_id: str) -> None:
         """Read that key anew at its next use: it was changed."""
@@ -95,21 +109,6 @@ class Authenticator:
         except errors.StoreError:
             self._used_at = used_at | self._used_at
             raise
-
-    async def _verify(self, text: str) -> Caller | None:
-        presented = api_keys.hash_text(text)
-        if self._admin_hash is not None and api_keys.same(presented, self._admin_hash):
-            return Caller(api_keys.ADMIN_ID, model.Role.ADMIN)
-        key_id = api_keys.id_of(text)
-        if key_id is None:
-            return None
-        known = self._cache.get(key_id)
-        if known is None or known.until <= self._monotonic():
-            known = await self._read(key_id)
-        if known is None or not api_keys.same(presented, known.secret_hash):
-            return None
-        self._used_at[key_id] = self._now()
-        return known.caller
 
     async def _read(self, key_id: str) -> _Known | None:
         """The key as the database has it; only enabled keys are found, and only those are cached."""
@@ -130,6 +129,10 @@ def require_admin(caller: Caller) -> None:
     """Raises ``problems.Problem`` 403 unless ``caller`` is an admin."""
     if not caller.is_admin:
         raise problems.Problem(403, "This takes a key with the role admin.")
+
+
+def _unknown() -> problems.Problem:
+    return _stranger("This API key is not known here, or it is disabled.", error="invalid_token")
 
 
 def _stranger(detail: str, *, error: str | None = None) -> problems.Problem:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-import pydantic
 from aiohttp import web
 
 import relay
@@ -31,17 +30,17 @@ def of_view(view: store_base.TaskView) -> tuple[object, ...]:
 
 def answer(
     call: endpoints.Call,
-    make: Callable[[], pydantic.BaseModel],
+    make: Callable[[], object],
     *,
     state: Iterable[object],
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """What ``make`` gives, or 304. ``state`` changes whenever what is stored of the answer does."""
+    """What ``make`` gives as JSON, or 304. ``state`` changes whenever what is stored of the answer does."""
     tag = _tag(call.caller.key_id, state)
     sent = {**(headers or {}), SENDS: f'W/"{tag}"'}
     if _has(call.request.headers.getall(READS, ()), tag):
         return web.Response(status=304, headers=sent)
-    return endpoints.answer(make(), headers=sent)
+    return endpoints.answer_json(make(), headers=sent)
 
 
 def _tag(key_id: str, state: Iterable[object]) -> str:

@@ -64,7 +64,7 @@ class Access(enum.Enum):
     """API keys with the role admin."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made with every request
 class Call:
     """One request on its way through a handler.
 
@@ -169,7 +169,7 @@ def answer_json(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """A value of decoded JSON."""
-    return answer_raw(pydantic_core.to_json(value), status=status, headers=headers)
+    return answer_raw(pydantic_core.to_json(value, inf_nan_mode="null"), status=status, headers=headers)
 
 
 def not_found(what: str) -> problems.Problem:

@@ -64,7 +64,7 @@ async def body(request: web.Request, model: type[ModelT]) -> ModelT:
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         # Nothing is inflated here, so there is no bomb either: connections are opened so (serving.py).
         raise problems.Problem(415, "Send the body as it is, without a Content-Encoding.")
-    raw = await _read(request)
+    raw = _at_hand(request) if request.content.is_eof() else await _read(request)
     if not raw:
         return validate(model, {})
     _check_content_type(request)
@@ -191,24 +191,39 @@ def misspellings(given: Collection[str], ours: Sequence[str]) -> list[problems.F
     ]
 
 
-async def _read(request: web.Request) -> bytes:
+def _at_hand(request: web.Request) -> bytes:
+    """All of it came with the headers: the usual case, without a timer."""
     try:
-        if (request.content_length or 0) > request.client_max_size:
-            raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size)
-        if request.content.is_eof():  # all of it came with the headers: the usual case, without a timer
-            raw = request.content.read_nowait()
-            if len(raw) > request.client_max_size:
-                raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size)
-            return raw
+        raw = request.content.read_nowait()
+    except ConnectionError:
+        raise _cut_off() from None
+    if len(raw) > request.client_max_size:
+        raise _too_large(request)
+    return raw
+
+
+async def _read(request: web.Request) -> bytes:
+    if (request.content_length or 0) > request.client_max_size:
+        raise _too_large(request)
+    try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        limit = f"the limit of {request.client_max_size} bytes"
-        raise problems.Problem(413, f"The body is over {limit}; give large media as hosted URLs.") from None
+        raise _too_large(request) from None
     except TimeoutError:
         raise problems.Problem(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
-    except ConnectionError:  # nobody is left to read it, but neither did relay fail
-        raise problems.Problem(400, "The connection ended before the body did.") from None
+    except ConnectionError:
+        raise _cut_off() from None
+
+
+def _too_large(request: web.Request) -> problems.Problem:
+    limit = f"the limit of {request.client_max_size} bytes"
+    return problems.Problem(413, f"The body is over {limit}; give large media as hosted URLs.")
+
+
+def _cut_off() -> problems.Problem:
+    """Nobody is left to read it, but neither did relay fail."""
+    return problems.Problem(400, "The connection ended before the body did.")
 
 
 def _check_content_type(request: web.Request) -> None:

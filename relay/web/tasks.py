@@ -7,7 +7,7 @@ it, and then its own registration only; an admin sees all. Never asks an upstrea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -96,8 +96,8 @@ async def register(call: endpoints.Call, *, task: str, body: registration_schema
     if watch.task.version > _FIRST_VERSION:
         view = await call.services.store.task(upstream, task_id)
         seen = view.events_seen if view is not None else 0
-    shown = schemas.Task(**_members(call, watch.task, watch.registrations, events_seen=seen))
-    return endpoints.answer(shown, status=201 if registered.created else 200)
+    shown = _members(call, watch.task, watch.registrations, events_seen=seen)
+    return endpoints.answer_json(shown, status=201 if registered.created else 200)
 
 
 async def list_tasks(call: endpoints.Call, *, query: filters.TasksQuery) -> web.Response:
@@ -113,10 +113,10 @@ async def list_tasks(call: endpoints.Call, *, query: filters.TasksQuery) -> web.
     page = await call.services.store.tasks(where, before=before, limit=query.limit)
     return conditional.answer(
         call,
-        lambda: schemas.Tasks(
-            tasks=[schemas.Task(**_of_view(call, view)) for view in page.rows],
-            next_cursor=filters.next_cursor(query, page),
-        ),
+        lambda: {
+            "tasks": [_of_view(call, view) for view in page.rows],
+            "next_cursor": filters.next_cursor(query, page),
+        },
         state=(page.next, *map(conditional.of_view, page.rows)),
     )
 
@@ -139,7 +139,7 @@ async def show(call: endpoints.Call, *, task: str) -> web.Response:
                 view = await visible_task(call, task)
     return conditional.answer(
         call,
-        lambda: schemas.Task(**_of_view(call, view)),
+        lambda: _of_view(call, view),
         state=conditional.of_view(view),
         headers={} if seconds is None else {waiting.SENDS: f"wait={seconds}"},
     )
@@ -160,11 +160,11 @@ async def events(call: endpoints.Call, *, task: str, query: event_schemas.Events
     last = found[-1].seq if found else after
     return conditional.answer(
         call,
-        lambda: schemas.TaskEvents(
+        lambda: {
             **_of_view(call, view),
-            events=[event_schemas.event(each) for each in found],
-            next_cursor=cursors.of_event(view.task.id, last),
-        ),
+            "events": [event_schemas.event(each) for each in found],
+            "next_cursor": cursors.of_event(view.task.id, last),
+        },
         state=(*conditional.of_view(view), after, last, len(found)),
         headers={"Vary": "Accept"},
     )
@@ -180,7 +180,7 @@ async def unregister(call: endpoints.Call, *, task: str) -> web.Response:
 
 def named_task(services: endpoints.Services, reference: str) -> tuple[str, str]:
     """The (upstream, task id) that ``{task}`` names. Raises ``problems.Problem`` 422."""
-    upstream, task_id = ids.split_reference(reference, frozenset(services.settings.upstreams))
+    upstream, task_id = ids.split_reference(reference, services.pollers.names)
     if not ids.is_task_id(task_id):
         raise problems.Problem(
             422, "A task id is 1 to 200 characters of A-Z a-z 0-9 . _ : ~ - and neither '.' nor '..'."
@@ -258,7 +258,7 @@ def _placed(refused: errors.RequestRefused, *, named: int) -> Exception:
     return refused
 
 
-def _of_view(call: endpoints.Call, view: store_base.TaskView) -> dict[str, Any]:
+def _of_view(call: endpoints.Call, view: store_base.TaskView) -> dict[str, object]:
     return _members(call, view.task, view.registrations, events_seen=view.events_seen)
 
 
@@ -268,7 +268,7 @@ def _members(
     registrations: Sequence[model.Registration],
     *,
     events_seen: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     caller = call.caller
     shown = [r for r in registrations if caller.is_admin or r.key_id == caller.key_id]
     polled = call.services.pollers.polled(task.upstream, task.id)

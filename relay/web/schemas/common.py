@@ -40,6 +40,16 @@ def epoch(text: object) -> float:
         raise ValueError("is no instant of the calendar") from None
 
 
+def instant_or_none(at: float | None) -> str | None:
+    """The same of what there may be none of."""
+    return None if at is None else instant(at)
+
+
+def money(amount: Decimal | None) -> float | None:
+    """An amount, or that there is none, as a JSON number."""
+    return None if amount is None else float(amount)
+
+
 @functools.lru_cache(maxsize=64)  # most instants of an answer are of the last few seconds
 def _second(at: int) -> str:
     return datetime.datetime.fromtimestamp(at, tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -153,11 +153,15 @@ class Registrations(common.Out):
 
 
 @functools.lru_cache(maxsize=128)  # hashing an enumeration's members is slow, and few sets are in use
-def _in_order(statuses: frozenset[domain.Change]) -> list[domain.Change]:
-    return [change for change in common.CHANGES if change in statuses]
+def _in_order(statuses: frozenset[domain.Change]) -> list[str]:
+    return [change.value for change in common.CHANGES if change in statuses]
 
 
-def registration(of: domain.Registration) -> Registration:
-    """A registration as it is shown."""
-    statuses = None if of.statuses is None else _in_order(of.statuses)
-    return Registration(key=of.key_id, notify=list(of.notify), statuses=statuses, metadata=of.metadata)
+def members(of: domain.Registration) -> dict[str, object]:
+    """``Registration`` as it is written."""
+    return {
+        "key": of.key_id,
+        "notify": of.notify,
+        "statuses": None if of.statuses is None else _in_order(of.statuses),
+        "metadata": of.metadata,
+    }
