@@ -72,6 +72,7 @@ class Dispatcher:
         self._rng = rng
         self._randomness = randomness
         self._senders = senders
+        self._log = log.bind()  # an unbound one is bound anew for every line
         self._draining = False
         self._checked_at = float("-inf")
         self._ahead = clock.now() - clock.monotonic()
@@ -342,7 +343,7 @@ class Dispatcher:
         now = self._clock.now()
         if attempt.outcome is model.Outcome.DELIVERED:
             metrics.DELIVERY_SECONDS.labels(claim.destination).observe(max(0.0, now - claim.created_at))
-        level = log.info if attempt.outcome is model.Outcome.DELIVERED else log.warning
+        level = self._log.info if attempt.outcome is model.Outcome.DELIVERED else self._log.warning
         level(
             "attempt",
             delivery=claim.delivery_id,
