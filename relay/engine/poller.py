@@ -101,6 +101,7 @@ class Poller:
         self._clock = clock
         self._rng = rng
         self._notice = notice
+        self._log = log.bind(upstream=upstream.name)  # an unbound one is bound anew for every line
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[float, int, _Entry]] = []
         self._tickets = itertools.count(1)
@@ -367,9 +368,8 @@ class Poller:
             return False
         for change in fold.changes:
             metrics.CHANGES.labels(self._upstream.name, change.value).inc()
-            log.info(
+            self._log.info(
                 "status change",
-                upstream=self._upstream.name,
                 task=fold.task.task_id,
                 change=change.value,
                 verdict=stored.task.verdict.value,
