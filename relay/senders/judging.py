@@ -165,7 +165,7 @@ class _Webhooks:
 
     async def judge(self, url: yarl.URL) -> Judgement:
         """What becomes of a URL that ``webhook.parse_url`` took."""
-        host = url.host or ""
+        host = url.raw_host or ""
         judged = Judgement(
             verdict=Verdict.ALLOWED, service="signed webhook", shown=str(url.origin()), proxied=self.proxied
         )

@@ -32,7 +32,7 @@ def askable(url: str) -> bool:
     """
     try:
         parsed = yarl.URL(url)
-        host = parsed.host or ""
+        host = parsed.raw_host or ""
     except (ValueError, UnicodeError):
         return False
     if parsed.scheme not in ("http", "https") or network.literal(host) is not None:

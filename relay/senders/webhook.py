@@ -123,7 +123,7 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         if rule is not None:
             raise network.refused(host, rule)
         if self._public.refusal_of_any(addresses) is not None:
-            self._private.add(host)
+            self._private.add(host.rstrip("."))
         return results
 
     def resolving(self, host: str) -> bool:
@@ -135,7 +135,7 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         spelled = network.literal(host)
         if spelled is not None:
             return self._public.refusal(spelled) is not None
-        return host in self._private
+        return host.rstrip(".") in self._private
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -268,7 +268,7 @@ class WebhookSender:
     async def send(self, outgoing: base.Outgoing) -> base.Accepted:
         """POST it once; a kept-alive connection that turns out to be stale is replaced at once."""
         if self._client.proxy is not None:
-            self._client.judge_spelled(self._url.host or "")
+            self._client.judge_spelled(self._url.raw_host or "")
         headers = self._headers(outgoing)
         progress = _Progress()
         try:
@@ -328,7 +328,9 @@ class WebhookSender:
         finally:
             if not response.content.at_eof():
                 response.close()
-        if not taken or self._client.proxy is not None or self._client.resolver.private(self._url.host or ""):
+        # As the resolver was asked for it: a name outside ASCII in IDNA's form.
+        host = self._url.raw_host or ""
+        if not taken or self._client.proxy is not None or self._client.resolver.private(host):
             return None
         return self._cleaned(bytes(taken[:ANSWER_BYTES_MAX]), whole=len(taken) <= ANSWER_BYTES_MAX)
 
@@ -398,7 +400,7 @@ def parse_url(text: str) -> yarl.URL:
         raise ValueError("the URL holds blanks or control characters")
     try:
         url = yarl.URL(text)
-        host, port = url.host, url.port
+        host, port = url.raw_host, url.port
     except (ValueError, UnicodeError):
         raise network.Unreadable(
             f"the URL cannot be read (rule {network.Rule.UNREADABLE}): check its host and port"

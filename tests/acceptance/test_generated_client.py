@@ -6,6 +6,7 @@ their ids. Each answer has to be documented and to fit its schema.
 
 from __future__ import annotations
 
+import base64
 import json
 import urllib.parse
 from collections.abc import Iterator
@@ -30,7 +31,14 @@ OPERATIONS = {
     "tasks stop": {"tasks_unregister"},
     "destinations ls": {"destinations_list"},
     "destinations show": {"destinations_show"},
+    "destinations add": {"destinations_create"},
+    "destinations change": {"destinations_change"},
     "destinations test": {"destinations_test"},
+    "destinations pause": {"destinations_pause"},
+    "destinations resume": {"destinations_resume"},
+    "destinations rotate-secret": {"destinations_rotate_secret"},
+    "destinations public-key": {"destinations_public_key"},
+    "destinations rm": {"destinations_delete"},
     "deliveries ls": {"deliveries_list"},
     "deliveries show": {"deliveries_show"},
     "deliveries redeliver": {
@@ -165,7 +173,7 @@ async def test_it_does_everything(tmp_path: Path) -> None:
         await relay.until_verdict(task, "ended")
         await relay.until_state("delivered")
         await deliveries(client, task)
-        await destinations(admin)
+        await destinations(admin, f"{hook.url}/made")
         await redeliveries(admin)
         assert (await client.call("tasks_unregister", task=task))[0] == 204
         assert (await client.call("tasks_show", task=task))[0] == 404
@@ -217,14 +225,30 @@ async def deliveries(client: Client, task: str) -> None:
     assert status == 202
 
 
-async def destinations(admin: Client) -> None:
-    """Who can be told, and whether it works."""
+async def destinations(admin: Client, url: str) -> None:
+    """Who can be told, and whether it works; one made, changed, held and taken away."""
     _, listed = await admin.call("destinations_list")
     [name] = [each["name"] for each in listed["destinations"]]
     _, shown = await admin.call("destinations_show", name=name)
     assert shown == listed["destinations"][0]
     status, tested = await admin.call("destinations_test", name=name)
     assert (status, tested["state"]) == (200, "delivered")
+    status, made = await admin.call("destinations_create", {"name": "made", "url": url, "rate": 5})
+    assert (status, made["secret"][:6]) == (201, "whsec_")
+    assert (await admin.call("destinations_create", {"name": "made", "url": url}))[0] == 409
+    _, changed = await admin.call("destinations_change", {"rate": None, "schedule": [0, 5]}, name="made")
+    assert (changed["rate"], changed["schedule"]) == (None, [0, 5])
+    _, paused = await admin.call("destinations_pause", name="made")
+    _, resumed = await admin.call("destinations_resume", {"which": "newest"}, name="made")
+    assert (paused["state"], resumed["state"], resumed["released"]) == ("paused", "active", 0)
+    _, rotated = await admin.call("destinations_rotate_secret", {"overlap": 60}, name="made")
+    assert rotated["secret"] != made["secret"]
+    assert (await admin.call("destinations_public_key", name="made"))[0] == 404
+    key = "whsk_" + base64.b64encode(b"k" * 32).decode()
+    await admin.call("destinations_change", {"signing_key": key}, name="made")
+    _, public = await admin.call("destinations_public_key", name="made")
+    assert public["public_key"].startswith("whpk_")
+    assert (await admin.call("destinations_delete", name="made"))[0] == 204
 
 
 async def redeliveries(admin: Client) -> None:

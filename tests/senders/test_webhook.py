@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 import relay
 from relay.domain import errors, model
 from relay.senders import headers, network, signing, webhook
-from tests.fakes import receivers
+from tests.fakes import dialling, receivers
 from tests.senders.channels import WEBHOOK_BODY
 from tests.senders.conftest import KEY, LIMIT, outgoing
 
@@ -387,6 +388,21 @@ async def test_a_destination_that_hangs_holds_up_no_other(
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
     assert receiver.connections == webhook.CONNECTIONS_PER_HOST_MAX
+
+
+@pytest.mark.parametrize("host", ["müller.example", "xn--mller-kva.example.", "MÜLLER.example."])
+async def test_a_name_outside_ascii_is_a_name_like_any_other(tmp_path: Path, host: str) -> None:
+    """Resolved, judged and remembered as IDNA writes it."""
+    net = dialling.Net(tmp_path)
+    client = webhook.WebhookClient(network.AddressPolicy(["127.0.0.0/8"]), ways=net.ways)
+    try:
+        async with receivers.serve() as receiver:
+            receiver.answer = receivers.Answer(status=200, body=b"internal things")
+            sender = sender_to(f"http://{host}:{receiver.port}/hooks", client)
+            assert (await sender.send(outgoing(WEBHOOK_BODY))).detail is None, "private answers are not kept"
+            assert len(receiver.requests) == 1
+    finally:
+        await client.aclose()
 
 
 @pytest.mark.parametrize(

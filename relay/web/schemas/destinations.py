@@ -30,9 +30,9 @@ Name = Annotated[
     pydantic.WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}$"}),
 ]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
-Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False, strict=False)]
-Delay = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False, strict=False)]
-Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, strict=False)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
 
 
 class DestinationOptions(common.In):
