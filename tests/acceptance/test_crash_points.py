@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ class Stage:
     hook: receivers.Receiver
     directory: Path
     config: dict[str, Any]
+    started: list[harness.Process] = field(default_factory=list)
 
     async def daemon(self, point: str | None = None, nth: int = 1) -> harness.Process:
         """Start one that dies at ``point``, or the product itself."""
         process = harness.Process(self.directory, self.config)
+        self.started.append(process)
         if point is not None:
             process.command = ("-m", "tests.acceptance.dying", point, str(nth))
             process.environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -73,7 +75,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             {"hook": harness.webhook(hook, schedule=[0, 0.1, 0.2, 0.5, 1, 1, 1, 1])},
             failing={"window": 0.2, "changes_min": 2, "resume_rate": 1000.0},
         )
-        yield Stage(upstream, hook, tmp_path, config)
+        stage = Stage(upstream, hook, tmp_path, config)
+        yield stage
+        for process in stage.started:
+            await process.stop()
 
 
 async def _submitted(client: harness.Client, count: int) -> list[str]:
@@ -94,16 +99,13 @@ async def test_no_end_is_lost_on_its_way(stage: Stage, point: str, nth: int) -> 
         stage.upstream.finish()
         await stage.died(process)
     process = await stage.daemon()
-    try:
-        await stage.until_told(tasks)
-        async with harness.caller(process.url) as session:
-            client = harness.Client(process.url, session)
-            delivered = await client.until_state("delivered")
-            async with asyncio.timeout(30):
-                while len(delivered) < TASKS:
-                    delivered = await client.deliveries(state="delivered")
-    finally:
-        await process.stop()
+    await stage.until_told(tasks)
+    async with harness.caller(process.url) as session:
+        client = harness.Client(process.url, session)
+        delivered = await client.until_state("delivered")
+        async with asyncio.timeout(30):
+            while len(delivered) < TASKS:
+                delivered = await client.deliveries(state="delivered")
 
 
 @pytest.mark.parametrize("point", ["before_disabling", "after_disabling"])
@@ -117,21 +119,18 @@ async def test_what_is_owed_to_one_that_is_being_disabled_is_held_and_told_later
         stage.upstream.finish()
         await stage.died(process)
     process = await stage.daemon()
-    try:
-        async with harness.caller(process.url) as session:
-            client = harness.Client(process.url, session)
-            async with asyncio.timeout(30):
-                while len(await client.deliveries(state="held")) < TASKS:
-                    await asyncio.sleep(0.05)
-            _, shown = await client.call("GET", "/destinations/hook")
-            assert (shown["state"], shown["disabled_reason"]) == ("disabled", "http_410")
-            stage.hook.answer = receivers.Answer()
-            stage.hook.requests.clear()
-            status, resumed = await client.call("POST", "/destinations/hook/resume", json={})
-            assert (status, resumed["released"]) == (200, TASKS)
-            await stage.until_told(tasks)
-    finally:
-        await process.stop()
+    async with harness.caller(process.url) as session:
+        client = harness.Client(process.url, session)
+        async with asyncio.timeout(30):
+            while len(await client.deliveries(state="held")) < TASKS:
+                await asyncio.sleep(0.05)
+        _, shown = await client.call("GET", "/destinations/hook")
+        assert (shown["state"], shown["disabled_reason"]) == ("disabled", "http_410")
+        stage.hook.answer = receivers.Answer()
+        stage.hook.requests.clear()
+        status, resumed = await client.call("POST", "/destinations/hook/resume", json={})
+        assert (status, resumed["released"]) == (200, TASKS)
+        await stage.until_told(tasks)
 
 
 @pytest.mark.parametrize("point", ["before_redelivery_batch", "after_redelivery_batch"])
@@ -154,12 +153,9 @@ async def test_a_redelivery_goes_on_where_it_was(stage: Stage, point: str) -> No
         await client.call("POST", f"/redeliveries/{made['id']}/run")
         await stage.died(process)
     process = await stage.daemon()
-    try:
-        await stage.until_told(tasks)
-        async with harness.caller(process.url) as session:
-            client = harness.Client(process.url, session)
-            async with asyncio.timeout(30):
-                while (await client.call("GET", f"/redeliveries/{made['id']}"))[1]["state"] != "done":
-                    await asyncio.sleep(0.05)
-    finally:
-        await process.stop()
+    await stage.until_told(tasks)
+    async with harness.caller(process.url) as session:
+        client = harness.Client(process.url, session)
+        async with asyncio.timeout(30):
+            while (await client.call("GET", f"/redeliveries/{made['id']}"))[1]["state"] != "done":
+                await asyncio.sleep(0.05)

@@ -1,1 +1,0 @@
--- Nothing: the number is taken so that the next ones follow without a gap.
