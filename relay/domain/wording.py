@@ -91,6 +91,10 @@ def _payload(
     at: float,
     whole: bool,
 ) -> dict[str, object]:
+    happened_at = timestamp(at)
+    finished_at = None
+    if task.finished_at is not None:  # usually one and the same
+        finished_at = happened_at if task.finished_at == at else timestamp(task.finished_at)
     data: dict[str, object] = {
         "task_id": task.task_id,
         "request_id": None if task.request_id is None else task.request_id[:NAME_MAX],
@@ -104,11 +108,11 @@ def _payload(
         "error": _bounded(task.error),
         "metadata": metadata,
         "submitted_at": None if task.submitted_at is None else timestamp(task.submitted_at),
-        "finished_at": None if task.finished_at is None else timestamp(task.finished_at),
+        "finished_at": finished_at,
     }
     if not whole:
         data["output_truncated"] = True
-    return {"type": change.type, "timestamp": timestamp(at), "data": data}
+    return {"type": change.type, "timestamp": happened_at, "data": data}
 
 
 def _bounded(error: object) -> object:

@@ -37,6 +37,9 @@ HEAP_SLACK: Final = 1000
 RATE_LIMIT_REST: Final = 1.0
 """Seconds for which a credential is not used after a 429 that names no time: limits are per credential."""
 
+RECORDING_MAX: Final = 64
+"""Looks whose news wait for a commit, beside those that ask: as many share one, and a page may be large."""
+
 Notice = Callable[[str, str, str], Awaitable[None]]
 """Tell the operator: kind, key, text."""
 
@@ -106,6 +109,7 @@ class Poller:
         self._heap: list[tuple[float, int, _Entry]] = []
         self._tickets = itertools.count(1)
         self._in_flight = 0
+        self._recording = 0
         self._wait = math.inf
         self._draining = False
         self._paused_reason: str | None = None
@@ -217,7 +221,7 @@ class Poller:
                 return self._paused_until - now
         if now < self._rested_until:
             return self._rested_until - now
-        if self._in_flight >= self._options.concurrency:
+        if self._in_flight >= self._options.concurrency or self._recording >= RECORDING_MAX:
             return math.inf
         return self._budget.take(now)
 
@@ -363,7 +367,9 @@ class Poller:
         if unchanged and (not events or (hold_cursor and entry.unconfirmed is not None and not fold.changes)):
             entry.cursor = cursor
             return True
-        stored = await self._recorder.changed(watch, fold.task, fold.changes, events, cursor=cursor)
+        stored = await self._recorded(
+            self._recorder.changed(watch, fold.task, fold.changes, events, cursor=cursor)
+        )
         if stored is None:
             return False
         for change in fold.changes:
@@ -379,6 +385,20 @@ class Poller:
         if stored.task.verdict.final:
             self.forget(stored.task.id)
         return True
+
+    async def _recorded(self, write: Awaitable[model.Watch | None]) -> model.Watch | None:
+        """Wait for a commit. Others are asked about meanwhile: their news then share the next one."""
+        self._in_flight -= 1
+        self._recording += 1
+        if (waiting := self._take()) is not None:
+            self._supervisor.spawn(self._work(waiting), name="poll")
+        else:
+            self.wake.set()
+        try:
+            return await write
+        finally:
+            self._recording -= 1
+            self._in_flight += 1
 
     def _report_unknown(self, raw_statuses: Sequence[str]) -> None:
         for raw in raw_statuses:
