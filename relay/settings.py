@@ -10,7 +10,6 @@ Owns nothing but the values: what they mean is decided where they are used. Read
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import os
@@ -18,12 +17,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from relay import complaints
 from relay.domain import backoff, errors, ids, model
 
 PREFIX: Final = "RELAY_"
@@ -86,18 +86,13 @@ class Section(BaseModel):
         values = dict(data)
         for key in list(values):
             field = cls.model_fields.get(str(key).removesuffix("_file"))
-            if field is None or key in cls.model_fields or not _is_secret(field.annotation):
+            if field is None or key in cls.model_fields or not complaints.is_secret(field.annotation):
                 continue
             name = key.removesuffix("_file")
             if name in values:
                 raise ValueError(f"{name} and {key} are both set: keep one")
             values[name] = _secret_from(values.pop(key), key)
         return values
-
-
-def _is_secret(annotation: object) -> bool:
-    """Whether a setting may come from a file: a secret or a list of them, no table."""
-    return "SecretStr" in str(annotation) and "dict[" not in str(annotation)
 
 
 def _headers(value: object) -> object:
@@ -377,16 +372,14 @@ class Settings(BaseSettings):
                     reserved = f"names that begin with {ids.INLINE_PREFIX} are for URLs that clients name"
                     raise ValueError(f"{kind}.{name}: {reserved}")
         if self.default_upstream is not None and self.default_upstream not in self.upstreams:
-            raise ValueError(
-                f"default_upstream: no such upstream{_nearest(self.default_upstream, self.upstreams)}"
-            )
+            meant = complaints.nearest(self.default_upstream, self.upstreams)
+            raise ValueError(f"default_upstream: no such upstream{meant}")
         named = [(f"routes.{i}.notify", name) for i, r in enumerate(self.routes) for name in r.notify]
         named += [("operator.notify", name) for name in self.operator.notify]
         for where, name in named:
             if name not in self.destinations:
-                raise ValueError(
-                    f"{where}: no destination named {name[:80]!r}{_nearest(name, self.destinations)}"
-                )
+                meant = complaints.nearest(name, self.destinations)
+                raise ValueError(f"{where}: no destination named {name[:80]!r}{meant}")
         return self
 
     def upstream_by_default(self) -> str | None:
@@ -427,9 +420,8 @@ def load(
     try:
         return Settings(**values)
     except pydantic.ValidationError as exc:
-        lines = [
-            _explain(error, origins, path) for error in exc.errors(include_url=False, include_input=False)
-        ]
+        found = exc.errors(include_url=False, include_input=False)
+        lines = [complaints.explain(error, Settings, origins=origins, path=path) for error in found]
         raise errors.ConfigurationError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -480,50 +472,3 @@ def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
         nested = isinstance(value, Mapping) and isinstance(known, Mapping)
         merged[key] = _merge(known, value) if nested else value  # type: ignore[arg-type]
     return merged
-
-
-def _explain(error: Any, origins: Mapping[tuple[str, ...], str], path: Path | None) -> str:
-    loc = tuple(str(part) for part in error["loc"])
-    found = _origin(loc, origins)
-    where = found or ": ".join(part for part in (str(path or ""), ".".join(loc)) if part)
-    if error["type"] == "extra_forbidden":
-        parent = _model_at(Settings, loc[:-1])
-        known = list(parent.model_fields) if parent else []
-        known += [f"{k}_file" for k in known if parent and _is_secret(parent.model_fields[k].annotation)]
-        return f"{where}: unknown key{_nearest(loc[-1], known)}"
-    if error["type"] == "missing":
-        return f"{where}: is required"
-    message = str(error["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
-    message = message.replace("Input should be", "must be").replace("a valid integer", "an integer")
-    message = message.replace("a valid ", "a ")
-    if error["type"] == "too_short":
-        message = f"must have at least {error['ctx']['min_length']} item"
-    return f"{where}: {message}" if where else message
-
-
-def _origin(loc: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str | None:
-    if not loc:
-        return None
-    for keys, name in origins.items():
-        spelt = (*keys[:-1], keys[-1].removesuffix("_file"))
-        if loc[: len(keys)] in (keys, spelt) or keys[: len(loc)] == loc:
-            return name
-    return None
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _model_at(kind: Any, loc: tuple[str, ...]) -> type[BaseModel] | None:
-    """The model that a location of a validation error points at, or ``None``."""
-    if get_origin(kind) in (dict, list):
-        return _model_at(get_args(kind)[-1], loc[1:]) if loc else None
-    for candidate in (kind, *get_args(kind)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            if not loc:
-                return candidate
-            field = candidate.model_fields.get(loc[0])
-            return _model_at(field.annotation, loc[1:]) if field else None
-    return None
