@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from relay.cli import files, options, output
+from relay.cli import files, options, output, secret_input
 
 if TYPE_CHECKING:
     import pydantic
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = "relay.example.toml"
 """In ``config/`` of the repository; beside this package in what is installed."""
-
-URL_BYTES_MAX: Final = 65536
-"""Read from a file or stdin; no URL is that long."""
 
 
 @click.group()
@@ -78,18 +74,9 @@ def check_url(*, url: str, config_file: str | None, as_json: bool) -> int:
 
 def _url(text: str) -> str:
     """The argument's URL: as it is, from stdin (``-``), or from a file (``@FILE``)."""
-    if text == "-":
-        read = sys.stdin.buffer.read(URL_BYTES_MAX)
-    elif text.startswith("@"):
-        try:
-            with Path(text[1:]).open("rb") as file:
-                read = file.read(URL_BYTES_MAX)
-        except OSError as exc:
-            raise output.Unusable(f"{text[1:]}: {exc.strerror}") from None
-    else:
-        read = text.encode("utf-8", "replace")
-    url = read.decode("utf-8", "replace").strip()
-    if not url:
+    if text == "-" or text.startswith("@"):
+        return secret_input.read(text, what="URL")
+    if not (url := text.strip()):
         raise output.Unusable("there is no URL: give it as argument, by @FILE, or on stdin with -")
     return url
 

@@ -59,6 +59,7 @@ class Attempts:
         self._rng = rng
         self._set_health = set_health
         self._addressed = addressed
+        self._log = log.bind()  # an unbound one is bound anew for every line
 
     # -- judging --------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Attempts:
         now = self._clock.now()
         if attempt.outcome is model.Outcome.DELIVERED:
             metrics.DELIVERY_SECONDS.labels(label).observe(max(0.0, now - claim.created_at))
-        level = log.info if attempt.outcome is model.Outcome.DELIVERED else log.warning
+        level = self._log.info if attempt.outcome is model.Outcome.DELIVERED else self._log.warning
         level(
             "attempt",
             delivery=claim.delivery_id,

@@ -178,11 +178,11 @@ class Destinations:
         ``errors.DestinationExists``, ``errors.StoreError``.
         """
         definition = definitions.Definition(url="").changed(members)
+        await self._refuse_unreachable(definition.url)
         async with self._lock:
             self._check_new(name, source)
             asymmetric = source is model.Source.INLINE
             definition, opened, made = await self._open_signed(name, definition, asymmetric=asymmetric)
-            await self._refuse_unreachable(definition.url)
             now = self._clock.now()
             known = definitions.Record(
                 name=name,
@@ -207,16 +207,14 @@ class Destinations:
         Raises ``KeyError``, ``errors.DestinationReadOnly``, ``errors.RequestRefused`` and
         ``errors.StoreError``; nothing is changed then.
         """
+        if members.get("url") is not None:
+            await self._refuse_unreachable(members["url"])
         async with self._lock:
             known = self._changeable(name)
             if known.source is model.Source.INLINE:
                 raise errors.DestinationReadOnly(f"{name} is what its URL was named with; name another one")
             assert known.definition is not None
-            after = known.definition.changed(members)
-            if after.url != known.definition.url:
-                await self._open(name, after)
-                await self._refuse_unreachable(after.url)
-            await self._redefine(known, after)
+            await self._redefine(known, known.definition.changed(members))
             return self.get(name)
 
     async def delete(self, name: str) -> None:
@@ -440,7 +438,7 @@ class Destinations:
         return opened
 
     async def _refuse_unreachable(self, url: str) -> None:
-        """What is never dialled would only fail later, where nobody looks."""
+        """What is never dialled would only fail later. Takes seconds, so nobody's turn is taken meanwhile."""
         if (problem := await self._judge(url)) is not None:
             raise errors.RequestRefused(problem, pointer="/url")
 

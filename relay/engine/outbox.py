@@ -6,7 +6,7 @@ Owns the wording's inputs (destinations, routes, public URL). Never talks to the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from relay.domain import ids, lifecycle, model, routing, wording
@@ -115,7 +115,3 @@ class Outbox:
             notification=notification,
             created_at=now,
         )
-
-    def unknown(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that are not configured, in order."""
-        return [name for name in names if name not in self._table.destinations]

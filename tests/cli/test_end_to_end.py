@@ -27,6 +27,7 @@ class Stage:
     daemon: Process
     listener: Process
     relay: Runner
+    directory: Path
 
 
 def configuration(tmp_path: Path, *, upstream: str, receiver: str, port: int = 0) -> str:
@@ -68,7 +69,7 @@ async def stage(start: Starter, relay: Runner, tmp_path: Path) -> AsyncIterator[
     # The first key is made beside the running daemon, and works at once.
     made = await relay("keys", "create", "ops", "--role", "admin", "--local", "--json", "--config", config)
     relay.set(RELAY_URL=url, RELAY_API_KEY=json.loads(made.out)["key"])
-    yield Stage(upstream, daemon, listener, relay)
+    yield Stage(upstream, daemon, listener, relay, tmp_path)
     code, err = await daemon.stop()
     assert code == 0, err
     assert "Traceback" not in err
@@ -114,6 +115,47 @@ async def test_a_failed_task_exits_1_and_a_watched_one_is_told(stage: Stage) -> 
     await stage.listener.line("task.failed")
 
 
+async def _made_by_command(stage: Stage) -> None:
+    """One that comes, changes, pauses and goes; its URL and secret are in no argument."""
+    relay, directory = stage.relay, stage.directory
+    url = json.loads((await relay("destinations", "show", "pipeline", "--json")).out)["address"]
+    (directory / "made.url").write_text(f"{url}/hook\n")
+    (directory / "made.secret").write_text(SECRET)
+    refused = await relay("destinations", "add", "made", "--url", f"{url}/tok-secret-tok")
+    assert (refused.code, "tok-secret-tok" in refused.err) == (2, False)
+    nobody = await relay("destinations", "add", "made")
+    assert (nobody.code, "--url @FILE" in nobody.err) == (2, True)
+    added = await relay(
+        "destinations", "add", "made", "--url", "@made.url", "--rate", "5", "--status", "failed"
+    )
+    assert added.code == 0, added.err
+    assert added.out.splitlines()[1].startswith("whsec_")
+    assert (await relay("destinations", "add", "made", "--url", "@made.url")).code == 1
+    rotated = await relay(
+        "destinations", "rotate-secret", "made", "--secret", "@made.secret", "--overlap", "0", "--json"
+    )
+    assert json.loads(rotated.out) == {"secret": SECRET, "old_until": None}
+    changed = await relay(
+        "destinations", "change", "made", "--rate", "default", "--schedule", "0,5", "--json"
+    )
+    shown = json.loads(changed.out)
+    assert (shown["rate"], shown["schedule"], shown["statuses"]) == (None, [0, 5], ["failed"])
+    assert (await relay("destinations", "change", "made")).code == 2
+    assert "paused" in (await relay("destinations", "pause", "made")).out
+    assert "paused" in (await relay("destinations", "ls")).out
+    resumed = await relay("destinations", "resume", "made", "--which", "newest")
+    assert (resumed.code, "active" in resumed.out) == (0, True)
+    assert (await relay("destinations", "test", "made")).code == 0
+    await stage.listener.line("relay.test")
+    assert (await relay("destinations", "public-key", "made")).code == 1
+    assert (await relay("destinations", "pause", "pipeline")).code == 0
+    assert (await relay("destinations", "resume", "pipeline")).code == 0
+    assert (await relay("destinations", "change", "pipeline", "--rate", "1")).code == 1
+    assert (await relay("destinations", "rm", "made")).code == 2
+    assert (await relay("destinations", "rm", "made", "--yes")).code == 0
+    assert (await relay("destinations", "show", "made")).code == 1
+
+
 async def test_destinations_and_keys(stage: Stage) -> None:
     relay = stage.relay
     assert (await relay("destinations", "ls")).out.count("http://127.0.0.1") == 2
@@ -122,6 +164,8 @@ async def test_destinations_and_keys(stage: Stage) -> None:
     failed = await relay("destinations", "test", "nobody")
     assert failed.code == 1
     assert "dead" in (await relay("deliveries", "ls", "--state", "dead", "--destination", "nobody")).out
+
+    await _made_by_command(stage)
 
     made = json.loads((await relay("keys", "create", "backend", "--json")).out)
     admin = os.environ["RELAY_API_KEY"]

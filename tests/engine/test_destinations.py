@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import sqlite3
 import subprocess
 import sys
@@ -434,6 +435,27 @@ async def test_a_new_key_takes_over_and_the_old_one_may_go(tmp_path: Path, hook:
         with pytest.raises(errors.SecretUnreadable, match=r"^security.secret_key: "):
             async with daemon(tmp_path, security=security(*keys)):
                 pass
+
+
+async def test_who_lost_the_key_forgets_what_was_made_as_the_documents_say(
+    tmp_path: Path, hook: receivers.Receiver
+) -> None:
+    async with daemon(tmp_path) as (relay, registry):
+        await registry.create("made", {"url": url(hook)})
+        await registry.pause("made")
+        await relay.submit(notify=["made"])
+        await relay.until_state("held")
+    (tmp_path / "relay.db.key").unlink()
+    document = Path(__file__).parents[2] / "docs" / "operating.md"
+    command = re.search(r'^sqlite3 relay.db "([^"]*)"$', document.read_text("utf-8"), re.MULTILINE)
+    assert command is not None
+    with contextlib.closing(sqlite3.connect(tmp_path / "relay.db")) as database:
+        database.executescript(command[1])
+    async with daemon(tmp_path) as (relay, registry):
+        assert registry.all() == []
+        [held] = await relay.until_state("held")
+        await registry.create("made", {"url": url(hook)})
+        assert (await hook.wait_for(1))[0].headers["webhook-id"] == held["id"]
 
 
 async def test_a_key_is_missed_where_every_destination_is_gone(
