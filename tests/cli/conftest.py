@@ -213,6 +213,8 @@ Starter = Callable[..., Awaitable[Process]]
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Starter]:
     """Starts ``relay ARGS`` in ``tmp_path``; what still runs at the end is killed."""
+    # Whoever runs the tests in the background of a shell ignores SIGINT, and so would what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started: list[asyncio.subprocess.Process] = []
 
     async def go(*args: str, stdin: bytes | None = None, **environ: str) -> Process:
