@@ -254,7 +254,8 @@ async def _crash(scene: Scene) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_no_secret_is_found_anywhere(scene: Scene) -> None:
+async def test_no_secret_is_found_anywhere(scene: Scene, signing_secrets: set[str]) -> None:
+    signing_secrets.update(signing(name) for name in ("hook", "made", "inline", "new"))
     await _use_everything(scene)
     await _use_the_commands(scene)
     await _crash(scene)

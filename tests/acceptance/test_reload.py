@@ -142,10 +142,14 @@ async def test_one_bad_destination_changes_nothing(tmp_path: Path, hook: receive
         assert (await hook.wait_for(1))[0].path == "/a"
 
 
-async def test_those_made_by_api_stay(tmp_path: Path, hook: receivers.Receiver) -> None:
+async def test_those_made_by_api_stay(
+    tmp_path: Path, hook: receivers.Receiver, signing_secrets: set[str]
+) -> None:
     async with daemon(tmp_path, {"a": to(hook, "a")}) as (running, relay):
         registry = relay.running.services.destinations
-        await registry.create("made", {"url": f"{hook.url}/made"})
+        made = await registry.create("made", {"url": f"{hook.url}/made"})
+        assert made.secret is not None
+        signing_secrets.add(made.secret)
         await running.reload({})
         assert [known.name for known in registry.all()] == ["made"]
         await relay.submit(notify=["made"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +24,29 @@ from tests import harness
 from tests.engine.test_poller import DONE, asked, body, told
 from tests.fakes import receivers, upstream
 
+HOLDS_THE_LOCK = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+database.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+LOCKED_FOR = 30.0
+"""How long somebody's transaction is left open, seconds."""
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the database's write lock, as another process would."""
-    other = sqlite3.connect(path, isolation_level=None, timeout=30)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
+    """Have another process hold the database's write lock."""
+    command = (sys.executable, "-c", HOLDS_THE_LOCK, str(path))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        try:
+            yield
+        finally:
+            other.kill()
 
 
 def running(fake: upstream.FakeUpstream, *names: str, status: str = "processing") -> None:
@@ -58,7 +72,10 @@ def counts(hook: receivers.Receiver) -> dict[str, int]:
     return found
 
 
-async def test_ends_during_a_locked_database_are_told_once_it_is_free(tmp_path: Path) -> None:
+@pytest.mark.timeout(180)
+async def test_ends_during_a_locked_database_are_told_once_it_is_free(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = [f"t{n}" for n in range(20)]
     async with (
         receivers.serve() as hook,
@@ -71,11 +88,16 @@ async def test_ends_during_a_locked_database_are_told_once_it_is_free(tmp_path: 
         for name in names:
             await relay.watch(name, notify=["hook"])
         with locked(tmp_path / "relay.db"):
+            until = time.monotonic() + LOCKED_FOR
             end(fake, *names)
-            # Somebody runs into the end of SQLite's own patience.
-            status, problem = await relay.call("PUT", "/tasks/other", json={})
-            assert status == 503, problem
+            while time.monotonic() < until:
+                # Each runs into the end of SQLite's own patience.
+                status, problem = await relay.call("PUT", "/tasks/other", json={})
+                assert status == 503, problem
             assert not hook.requests
+        said = capsys.readouterr().out
+        assert "news not recorded yet" in said
+        assert "locked by another process" in said
         await hook.wait_for(len(names), timeout=60)
         for name in names:
             await relay.until_verdict(name, "ended", timeout=60)
