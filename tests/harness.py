@@ -239,10 +239,16 @@ class Process:
         self._process.send_signal(number)
 
     async def wait(self, *, timeout: float = 30.0) -> int:
-        """Its exit status."""
+        """Its exit status, as soon as it ended.
+
+        ``asyncio``'s own ``wait`` waits for the end of its stdout too, which workers of a killed daemon
+        hold open for as long as they take to notice.
+        """
         assert self._process is not None
         async with asyncio.timeout(timeout):
-            return await self._process.wait()
+            while (status := self._process.returncode) is None:
+                await asyncio.sleep(0.01)
+        return status
 
     async def stop(self) -> None:
         """Make sure that nothing of it is left."""
