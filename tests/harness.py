@@ -200,6 +200,7 @@ class Process:
         self.config.chmod(0o600)
         self.directory = directory
         self.log = directory / "relay.log"
+        self._said = directory / "relay.out"
         self.environment: dict[str, str] = {}
         self.url = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -212,11 +213,12 @@ class Process:
 
     async def launch(self) -> None:
         """Start it without waiting for anything."""
-        with self.log.open("ab") as log:
+        # No pipe: asyncio would take the process for running as long as a worker of it holds that open.
+        with self.log.open("ab") as log, self._said.open("wb") as said:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *(*self.command, str(self.config)),
-                stdout=asyncio.subprocess.PIPE,
+                stdout=said,
                 stderr=log,
                 env=environment(**self.environment),
                 cwd=self.directory,
@@ -227,9 +229,10 @@ class Process:
         """Start it and wait until it says where it listens."""
         await self.launch()
         assert self._process is not None
-        assert self._process.stdout is not None
         async with asyncio.timeout(timeout):
-            line = (await self._process.stdout.readline()).decode()
+            while "\n" not in (said := self._said.read_text()) and self._process.returncode is None:
+                await asyncio.sleep(0.01)
+        line = said.partition("\n")[0]
         assert "listening on " in line, f"{line!r}; {self.log.read_text()[-2000:]}"
         self.url = line.split("listening on ")[1].strip()
 
@@ -239,16 +242,10 @@ class Process:
         self._process.send_signal(number)
 
     async def wait(self, *, timeout: float = 30.0) -> int:
-        """Its exit status, as soon as it ended.
-
-        ``asyncio``'s own ``wait`` waits for the end of its stdout too, which workers of a killed daemon
-        hold open for as long as they take to notice.
-        """
+        """Its exit status."""
         assert self._process is not None
         async with asyncio.timeout(timeout):
-            while (status := self._process.returncode) is None:
-                await asyncio.sleep(0.01)
-        return status
+            return await self._process.wait()
 
     async def stop(self) -> None:
         """Make sure that nothing of it is left."""
