@@ -220,7 +220,10 @@ def snapshot(body: object, *, kind: str | None = None) -> model.Snapshot:
 
     ``kind`` is the event's type. Raises ``decoding.Unreadable`` for nesting without end only.
     """
-    layers = _layers(body)
+    return _snapshot(_layers(body), kind)
+
+
+def _snapshot(layers: Sequence[Members], kind: str | None) -> model.Snapshot:
     status, raw_status = _status(layers, kind)
     return model.Snapshot(
         status=status,
@@ -274,7 +277,7 @@ def entries(items: Sequence[Item]) -> list[Entry]:
 def _event(item: Item, data: object, fingerprint: str, occurrence: int) -> model.Event:
     layers = _layers(item.value)
     named = _first(layers[:1], _TYPE, _word) or item.name
-    reading = snapshot(item.value, kind=named)
+    reading = _snapshot(layers, named)
     own_id = _first(layers[:1], _ID, _name) or _name(item.id)
     return model.Event(
         key=f"{own_id}#{fingerprint}" if own_id else f"#{fingerprint}.{occurrence}",

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -244,16 +244,16 @@ class MindVideo:
             self._events.refused(task_id)
         return page
 
-    async def _ask_events(
+    def _ask_events(
         self, task_id: str, *, at: cursors.Cursor | None, held: cursors.Validator | None
-    ) -> http.Reply:
+    ) -> Awaitable[http.Reply]:
         headers: dict[str, str] = {}
         if at is not None and at.last_event_id is not None:
             headers["Last-Event-ID"] = at.last_event_id
         if held is not None and held.etag:
             headers["If-None-Match"] = held.etag
         url = self._url(task_id, _EVENTS, None if at is None else at.query)
-        return await self._client.get(url, headers=headers or None, readers=self._readers)
+        return self._client.get(url, headers=headers or None, readers=self._readers)
 
     def _events_page(
         self,
