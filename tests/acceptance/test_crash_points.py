@@ -73,7 +73,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             tmp_path,
             upstream,
             {"hook": harness.webhook(hook, schedule=[0, 0.1, 0.2, 0.5, 1, 1, 1, 1])},
-            failing={"window": 0.2, "changes_min": 2, "resume_rate": 1000.0},
+            failing={"resume_rate": 1000.0},
         )
         stage = Stage(upstream, hook, tmp_path, config)
         yield stage
@@ -136,7 +136,6 @@ async def test_what_is_owed_to_one_that_is_being_disabled_is_held_and_told_later
 @pytest.mark.parametrize("point", ["before_redelivery_batch", "after_redelivery_batch"])
 async def test_a_redelivery_goes_on_where_it_was(stage: Stage, point: str) -> None:
     stage.config["destinations"]["hook"]["schedule"] = [0]
-    stage.config["failing"]["window"] = 3600.0
     stage.hook.answer = receivers.Answer(status=500)
     process = await stage.daemon(point, 2)
     async with harness.caller(process.url) as session:
