@@ -256,3 +256,21 @@ async def test_an_end_supersedes_what_was_not_told_before_it(tmp_path: Path) -> 
             ended = ids.delivery_id(sending.UPSTREAM, name, "succeeded", "a")
             await bench.until(ended, State.DELIVERED)
         assert await bench.told(peer) == ["task.queued", "task.succeeded", "task.succeeded"]
+
+
+async def test_what_fails_after_the_end_was_told_is_not_tried_again(tmp_path: Path) -> None:
+    """Nobody hears of a task's start behind its end."""
+    peer = sending.Peer("a", concurrency=1)
+    peer.open.clear()
+    peer.answers = [sending.failure()]
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        await bench.tell("t", "a", changes=[model.Change.PROCESSING])
+        await peer.asked(1)
+        await bench.tell("t", "a", changes=[model.Change.PROCESSING, model.Change.SUCCEEDED], version=2)
+        peer.open.set()
+        processing = ids.delivery_id(sending.UPSTREAM, "t", "processing", "a")
+        assert (await bench.until(processing, State.SUPERSEDED)).reason == "newer_told"
+        assert [attempt.reason for attempt in await bench.store.attempts(processing)] == ["http_500"]
+        await bench.until(ids.delivery_id(sending.UPSTREAM, "t", "succeeded", "a"), State.DELIVERED)
+        bench.advance(100_000)
+        assert await bench.told(peer) == ["task.processing", "task.succeeded"]

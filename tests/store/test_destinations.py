@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -320,6 +321,56 @@ async def test_an_end_supersedes_what_is_not_told_yet_of_its_task(store: base.St
     for delivery in (early[2], other, last):
         assert (await read(store, delivery)).state is model.DeliveryState.PENDING
     assert (await read(store, sending)).state is model.DeliveryState.SENDING
+
+
+async def _overtaken(store: base.Store, *, destinations: Sequence[str]) -> list[model.NewDelivery]:
+    """Deliveries that were being sent while their task ended."""
+    write = making.new("t")
+    await store.record([write])
+    sending = [making.delivery("t", name, status="processing", leased_until=LEASE) for name in destinations]
+    await store.add_deliveries(sending)
+    await store.record([dataclasses.replace(making.end(write.task), supersede=True)])
+    return sending
+
+
+async def test_what_was_being_sent_at_the_end_is_not_tried_again(store: base.Store) -> None:
+    failed, held, dead, arrived = await _overtaken(store, destinations=["a", "b", "c", "d"])
+    outcomes = [
+        making.attempt(failed.id, 1, model.Outcome.RETRY),
+        dataclasses.replace(
+            making.attempt(held.id, 1, model.Outcome.RETRY),
+            state=model.DeliveryState.HELD,
+            next_attempt_at=None,
+            delivery_reason="paused",
+        ),
+        making.attempt(dead.id, 1, model.Outcome.DEAD),
+        making.attempt(arrived.id, 1, model.Outcome.DELIVERED),
+    ]
+    assert await store.record_attempts(outcomes) == [1, 1, 1, 1]
+    for delivery in (failed, held):
+        found = await read(store, delivery)
+        assert (found.state, found.reason, found.next_attempt_at) == ("superseded", "newer_told", None)
+    assert [(await read(store, one)).state for one in (dead, arrived)] == ["dead", "delivered"]
+    # Whoever asks for one again gets it, failures and all.
+    await store.redeliver(failed.id, now=NOW)
+    [claim] = await store.claim([base.ClaimRequest(destination="a", limit=5)], now=NOW, leased_until=LEASE)
+    await store.record_attempts([making.attempt(failed.id, claim.fence, model.Outcome.RETRY)])
+    assert (await read(store, failed)).state is model.DeliveryState.PENDING
+
+
+@pytest.mark.parametrize("how", ["released", "voided", "expired"])
+async def test_a_lease_that_is_taken_back_after_the_end_is_not_owed_again(
+    store: base.Store, how: str
+) -> None:
+    [delivery] = await _overtaken(store, destinations=["a"])
+    if how == "released":
+        await store.release([(delivery.id, 1)], now=NOW)
+    elif how == "voided":
+        await store.void_leases(now=NOW)
+    else:
+        await store.expire_leases(now=LEASE + 1)
+    found = await read(store, delivery)
+    assert (found.state, found.reason, found.next_attempt_at) == ("superseded", "newer_told", None)
 
 
 async def test_the_canary_and_what_is_sealed_change_together(store: base.Store) -> None:

@@ -33,11 +33,15 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
 -- name: supersede_deliveries
--- What is not told yet of the earlier changes of tasks that have ended.
+-- What is not told yet of the earlier changes of tasks that have ended. What is being sent cannot be called
+-- back: the reason marks it, and should it not arrive it is not owed again.
 UPDATE deliveries
-SET state = 'superseded', next_attempt_at = NULL, reason = CAST(:reason AS TEXT)
+SET
+    state = CASE state WHEN 'sending' THEN 'sending' ELSE 'superseded' END,
+    next_attempt_at = NULL,
+    reason = CAST(:overtaken AS TEXT)
 WHERE task IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
-    AND state IN ('pending', 'held')
+    AND state IN ('pending', 'sending', 'held')
     AND type IN ('task.queued', 'task.processing', 'task.stalled');
 
 -- name: select_due
@@ -86,16 +90,20 @@ FROM r
 WHERE d.id = r.value->>'id';
 
 -- name: settle_deliveries
--- Apply outcomes: a success whatever the lease, others under their own fence; answers the numbers.
+-- Apply outcomes: a success whatever the lease, others under their own fence; answers the numbers. What was
+-- overtaken meanwhile is not tried again.
 WITH r AS MATERIALIZED (SELECT value FROM json_each(CAST(:rows AS TEXT)))
 UPDATE deliveries
 SET
-    state = r.value->>'state',
+    state = CASE WHEN deliveries.reason = CAST(:overtaken AS TEXT) AND r.value->>'state' IN ('pending', 'held')
+        THEN 'superseded' ELSE r.value->>'state' END,
     leased_until = NULL,
     attempts_made = deliveries.attempts_made + 1,
     unknowns_made = deliveries.unknowns_made + CAST(r.value->>'unknowns' AS BIGINT),
-    next_attempt_at = CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION),
-    reason = r.value->>'reason',
+    next_attempt_at = CASE WHEN deliveries.reason = CAST(:overtaken AS TEXT) THEN NULL
+        ELSE CAST(r.value->>'next_attempt_at' AS DOUBLE PRECISION) END,
+    reason = CASE WHEN deliveries.reason = CAST(:overtaken AS TEXT) AND r.value->>'state' IN ('pending', 'held')
+        THEN deliveries.reason ELSE r.value->>'reason' END,
     delivered_at = CASE WHEN r.value->>'state' = 'delivered'
         THEN COALESCE(deliveries.delivered_at, CAST(r.value->>'ended_at' AS DOUBLE PRECISION)) END
 FROM r
@@ -117,9 +125,13 @@ SELECT
 FROM r;
 
 -- name: release_leases
--- Give back leases that were not used.
+-- Give back leases that were not used; what was overtaken meanwhile is not owed again, here and below.
 UPDATE deliveries AS d
-SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+SET
+    state = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN 'superseded' ELSE 'pending' END,
+    leased_until = NULL,
+    next_attempt_at = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN NULL
+        ELSE CAST(:now AS DOUBLE PRECISION) END
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE d.id = r.value->>'id'
     AND d.state = 'sending'
@@ -137,14 +149,22 @@ WHERE d.id = r.value->>'id'
 -- name: void_leases
 -- Take every lease back.
 UPDATE deliveries
-SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+SET
+    state = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN 'superseded' ELSE 'pending' END,
+    leased_until = NULL,
+    next_attempt_at = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN NULL
+        ELSE CAST(:now AS DOUBLE PRECISION) END
 WHERE state = 'sending' AND state NOT IN ('delivered', 'superseded')
 RETURNING id;
 
 -- name: expire_leases
 -- Take back leases that are past.
 UPDATE deliveries
-SET state = 'pending', leased_until = NULL, next_attempt_at = CAST(:now AS DOUBLE PRECISION)
+SET
+    state = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN 'superseded' ELSE 'pending' END,
+    leased_until = NULL,
+    next_attempt_at = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN NULL
+        ELSE CAST(:now AS DOUBLE PRECISION) END
 WHERE state = 'sending'
     AND state NOT IN ('delivered', 'superseded')
     AND leased_until <= CAST(:now AS DOUBLE PRECISION)

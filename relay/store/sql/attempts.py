@@ -21,7 +21,10 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
         first: dict[str, int] = {}
         for index in left:
             first.setdefault(attempts[index].delivery_id, index)
-        outcomes = batches.rows(rows.outcome_row(attempts[index]) for index in first.values())
+        outcomes = {
+            **batches.rows(rows.outcome_row(attempts[index]) for index in first.values()),
+            "overtaken": base.NEWER_TOLD,
+        }
         for delivery_id, number in await transaction.fetch(QUERIES["settle_deliveries"], outcomes):
             numbers[first[delivery_id]] = number
         left = [index for index in left if index not in set(first.values())]

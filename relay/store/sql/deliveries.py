@@ -50,7 +50,7 @@ class Deliveries(Part):
         """See ``base.Deliveries.release``."""
         if leases:
             given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
-            await self._write(QUERIES["release_leases"], {**given, "now": now})
+            await self._write(QUERIES["release_leases"], {**given, **_taken_back(now)})
 
     async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
         """See ``base.Deliveries.give_up``."""
@@ -60,11 +60,11 @@ class Deliveries(Part):
 
     async def void_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.void_leases``."""
-        return len(await self._write(QUERIES["void_leases"], {"now": now}))
+        return len(await self._write(QUERIES["void_leases"], _taken_back(now)))
 
     async def expire_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.expire_leases``."""
-        return len(await self._write(QUERIES["expire_leases"], {"now": now}))
+        return len(await self._write(QUERIES["expire_leases"], _taken_back(now)))
 
     async def shift_due(self, *, seconds: float) -> int:
         """See ``base.Deliveries.shift_due``."""
@@ -128,6 +128,11 @@ class Deliveries(Part):
         """See ``base.Deliveries.count_deliveries``."""
         counted = await self._database.read(QUERIES["count_open_deliveries"], {})
         return {(row[0], model.DeliveryState(row[1])): row[2] for row in counted}
+
+
+def _taken_back(now: float) -> dict[str, object]:
+    """When a lease that is taken back is due again, and what is not owed again at all."""
+    return {"now": now, "overtaken": base.NEWER_TOLD}
 
 
 def _walk(where: base.DeliveryFilter) -> walking.Walk:

@@ -83,7 +83,7 @@ async def _store_registrations(transaction: database.Transaction, winners: Seque
 async def _supersede(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:
     ended = [{"id": write.task.id} for write in winners if write.supersede]
     if ended:
-        parameters = {**batches.rows(ended), "reason": base.NEWER_TOLD}
+        parameters = {**batches.rows(ended), "overtaken": base.NEWER_TOLD}
         await transaction.fetch(QUERIES["supersede_deliveries"], parameters)
 
 
