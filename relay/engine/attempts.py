@@ -111,8 +111,11 @@ class Attempts:
     ) -> tuple[backoff.Verdict, str | None]:
         """What is to be tried again is held if its lane is, or given up if it would be too old by then.
 
-        Also why, where that is not the attempt's own reason.
+        Also why, where that is not the attempt's own reason. A test is of no use to anybody once its
+        destination takes messages again: it is not held.
         """
+        if lane.held is not None and claim.type == outbox.TEST_TYPE:
+            return dataclasses.replace(verdict, state=model.DeliveryState.DEAD, next_attempt_at=None), None
         if lane.held is not None:
             held = dataclasses.replace(verdict, state=model.DeliveryState.HELD, next_attempt_at=None)
             return held, lane.held.value

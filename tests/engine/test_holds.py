@@ -173,7 +173,7 @@ async def test_a_test_that_arrives_enables_a_disabled_destination_and_sends_what
         await held(bench, second, "disabled")
         failed = await bench.store.delivery(await bench.dispatcher.test("a", wait=10))
         assert failed is not None
-        assert (failed.state, failed.reason) == (State.HELD, "disabled")
+        assert (failed.state, failed.reason) == (State.DEAD, "http_500"), "nobody wants it once this is over"
         assert bench.dispatcher.health("a").disabled_at is not None, "a test that fails changes nothing"
 
         done = await bench.store.delivery(await bench.dispatcher.test("a", wait=10))
@@ -185,6 +185,8 @@ async def test_a_test_that_arrives_enables_a_disabled_destination_and_sends_what
             await bench.until(one, State.DELIVERED)
         [stored] = await bench.store.healths()
         assert stored == bench.dispatcher.health("a")
+        tests = ["relay.test", "relay.test"]
+        assert await bench.told(peer) == ["task.succeeded", *tests, "task.succeeded", "task.succeeded"]
 
 
 async def test_a_test_does_not_resume_what_somebody_paused(tmp_path: Path) -> None:
