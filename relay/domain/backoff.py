@@ -20,6 +20,12 @@ RETRY_AFTER_MAX: Final = model.RETRY_AFTER_MAX
 JITTER: Final = 0.1
 """Up to a tenth is added to each delay, never taken away: a peer's Retry-After is a floor."""
 
+REST: Final = 1.0
+"""Seconds for which a destination is left alone that is busy and names no time."""
+
+_BUSY: Final = frozenset({429, 502, 504})
+"""Statuses that ask for less, by Standard Webhooks."""
+
 UNKNOWN_RETRIES_MAX: Final = 2
 """How often an unknown outcome is tried again for chat and mail: nobody wants the same mail ten times."""
 
@@ -101,6 +107,23 @@ def delay(
         asked = min(retry_after, retry_after_max)
     base = max(scheduled, asked)
     return base + rng.uniform(0.0, JITTER * base)
+
+
+def rest(failure: errors.SendError, *, retry_after_max: float = RETRY_AFTER_MAX) -> float:
+    """Seconds for which nothing at all is sent to the destination that failed so; 0.0 for most failures.
+
+    A ``Retry-After`` of a destination that is busy or not available (503) is about all that it is sent,
+    not about one delivery: each of a backlog would use up its schedule to hear the same.
+
+    >>> rest(errors.SendError("busy", reason="http_429", status_code=429, retry_after=30.0))
+    30.0
+    """
+    if failure.decision is not errors.Decision.RETRY:
+        return 0.0
+    busy = failure.status_code in _BUSY
+    if failure.retry_after is not None and failure.retry_after > 0 and (busy or failure.status_code == 503):
+        return min(failure.retry_after, retry_after_max)
+    return REST if busy else 0.0
 
 
 def restart(failures: int, *, base: float, cap: float) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from relay.domain import errors, health, model
+from relay.domain import backoff, errors, health, model
 from relay.engine import attempts, batcher, lanes, outbox, seats, supervisor, trials
 from relay.engine import clock as clocks
 from relay.senders import base
@@ -133,7 +133,7 @@ class Dispatcher:
         return self._lanes.label(name)
 
     def keeps_back(self, name: str) -> bool:
-        """Whether what is due for it rightly waits: unknown, held, no free seat, or its pace."""
+        """Whether what is due for it rightly waits: unknown, held, no seat, its pace, its peer's wish."""
         return self._lanes.keeps_back(name, monotonic=self._clock.monotonic())
 
     def measure(self) -> None:
@@ -151,10 +151,10 @@ class Dispatcher:
         lane = self._lanes.get(delivery.destination)
         if lane is None or lane.held is not None:
             return self._lanes.addressed(delivery), None
-        now = self._clock.now()
-        if self._draining or not lane.takes_fresh(now):
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        if self._draining or not lane.takes_fresh(now) or lane.rests_until > monotonic:
             return delivery, None
-        if lane.budget is not None and lane.budget.take(self._clock.monotonic()) > 0.0:
+        if lane.budget is not None and lane.budget.take(monotonic) > 0.0:
             return delivery, None
         return lanes.leased(delivery, lane, now=now), lane.sit()
 
@@ -317,6 +317,7 @@ class Dispatcher:
                 await self._give_back(claim)
                 raise
             lane.hanging = isinstance(result, errors.SendError) and result.hung
+            self._rest(lane, claim, result)
             seat.give_back()
             if self._starved or self._trials.waiting:
                 self.wake.set()
@@ -333,6 +334,25 @@ class Dispatcher:
             seat.give_back()
             if claim.type == outbox.TEST_TYPE:
                 self._trials.attempted(claim.delivery_id)
+
+    def _rest(self, lane: seats.Lane, claim: model.Claim, result: attempts.Result) -> None:
+        """Leave a destination alone that wants it. A test that arrives shows that it takes messages again."""
+        monotonic = self._clock.monotonic()
+        resting = lane.rests_until > monotonic
+        if isinstance(result, base.Accepted):
+            if resting and claim.type == outbox.TEST_TYPE:
+                lane.rests_until = monotonic
+                self.wake.set()
+            return
+        seconds = backoff.rest(result, retry_after_max=lane.options.retry_after_max)
+        lane.rests_until = max(lane.rests_until, monotonic + seconds)
+        if seconds > 0 and not resting:
+            log.warning(
+                "destination rests",
+                destination=lane.name,
+                status_code=result.status_code,
+                seconds=round(seconds, 1),
+            )
 
     async def _send(self, sender: base.Sender, claim: model.Claim) -> attempts.Result:
         number = claim.attempts_made + 1

@@ -143,7 +143,9 @@ class Lanes:
         left: dict[str, float] = {}
         for shared in self._shared.values():
             shared.crowded = False
-        waiting = deque(lane for lane in self._owing.values() if _due(lane, now))
+        waiting = deque(
+            lane for lane in self._owing.values() if _due(lane, now) and lane.rests_until <= monotonic
+        )
         while waiting:
             lane = waiting.popleft()
             if lane.budget is not None:
@@ -175,16 +177,16 @@ class Lanes:
                 if lane.wants() is None:
                     starved = True
                     continue
-                wait = lane.budget.wait(monotonic) if lane.budget is not None else 0.0
+                wait = lane.wait(monotonic)
             soonest = earliest(soonest, wait)
         return (None if soonest is None else max(0.001, soonest)), starved
 
     def keeps_back(self, name: str, *, monotonic: float) -> bool:
-        """Whether what is due for it rightly waits: unknown, held, no free seat, or its pace."""
+        """Whether what is due for it rightly waits: unknown, held, no seat, its pace, its peer's wish."""
         lane = self._lanes.get(name)
         if lane is None or lane.held is not None or lane.wants() is None:
             return True
-        return lane.budget is not None and lane.budget.wait(monotonic) > 0
+        return lane.wait(monotonic) > 0
 
     # -- metrics --------------------------------------------------------------------------------
 

@@ -63,7 +63,8 @@ class Lane:
 
     ``held`` is why nothing is sent to it, if so. ``next_due`` is epoch seconds, or ``None`` when nothing
     is known to be owed. ``fresh_waits`` says that a delivery that was never attempted may be pending.
-    ``budget`` is its pace, on the monotonic clock, ``None`` without one. ``label`` stands for it in metrics.
+    ``budget`` is its pace, on the monotonic clock, ``None`` without one. ``rests_until``, on the same clock,
+    is until when its peer wants nothing. ``label`` stands for it in metrics.
     """
 
     sender: base.Sender
@@ -73,6 +74,7 @@ class Lane:
     label: str
     concurrency: int
     budget: schedule.Budget | None = None
+    rests_until: float = float("-inf")
     held: model.HoldReason | None = None
     in_flight: int = 0
     retries: int = 0
@@ -93,6 +95,11 @@ class Lane:
     def free_for_retries(self) -> int:
         """How many of them may be retries."""
         return min(self.free(), retries_max(self.concurrency) - self.retries, self.seats.free_for_retries)
+
+    def wait(self, monotonic: float) -> float:
+        """Seconds until its pace and its peer let one more be sent; 0.0 for now."""
+        pace = 0.0 if self.budget is None else self.budget.wait(monotonic)
+        return max(0.0, pace, self.rests_until - monotonic)
 
     def takes_fresh(self, now: float) -> bool:
         """Whether a delivery that is about to be stored may be sent at once, past what is pending.

@@ -209,6 +209,34 @@ def test_a_delivery_is_either_dead_or_due_at_a_sane_time_never_early(
 
 
 @pytest.mark.parametrize(
+    ("status_code", "asked", "seconds"),
+    [
+        (429, 30.0, 30.0),
+        (503, 30.0, 30.0),
+        (429, 7200.0, 3600.0),
+        (429, None, backoff.REST),
+        (502, None, backoff.REST),
+        (504, 0.0, backoff.REST),
+        (503, None, 0.0),
+        (500, 30.0, 0.0),
+        (None, None, 0.0),
+    ],
+)
+def test_a_busy_destination_is_left_alone_for_as_long_as_it_asks(
+    status_code: int | None, asked: float | None, seconds: float
+) -> None:
+    failure = errors.SendError("no", reason="x", status_code=status_code, retry_after=asked)
+    assert backoff.rest(failure, retry_after_max=3600.0) == seconds
+
+
+def test_what_is_not_tried_again_says_nothing_about_the_others() -> None:
+    failure = errors.SendError(
+        "no", reason="x", decision=errors.Decision.DEAD, status_code=429, retry_after=30.0
+    )
+    assert backoff.rest(failure) == 0.0
+
+
+@pytest.mark.parametrize(
     ("failures", "wait"), [(1, 0.5), (2, 1.0), (3, 2.0), (6, 10.0), (1000, 10.0), (10**9, 10.0)]
 )
 def test_a_restart_waits_twice_as_long_each_time_up_to_the_cap(failures: int, wait: float) -> None:

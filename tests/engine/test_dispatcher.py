@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog import testing
 
 from relay.domain import errors, model
 from relay.senders import base
@@ -312,3 +313,37 @@ async def test_a_backlog_goes_on_when_the_clock_is_set_back(tmp_path: Path) -> N
         peer.open.set()
         for one in ids:
             await bench.until(one, DELIVERED)
+
+
+BUSY = {"reason": "http_429", "status_code": 429, "retry_after": 300.0}
+
+
+async def test_a_destination_that_asks_for_time_gets_it_for_all_that_it_is_owed(tmp_path: Path) -> None:
+    """Otherwise each of a backlog would use up its schedule to hear the same."""
+    busy, other = sending.Peer("busy", answers=[sending.failure(**BUSY)]), sending.Peer("other")
+    async with sending.running(tmp_path, {"busy": busy, "other": other}) as bench:
+        with testing.capture_logs() as logged:
+            [first] = await bench.fresh("busy")
+            await bench.idle()
+        assert [line["seconds"] for line in logged if line["event"] == "destination rests"] == [300.0]
+        owed = [first] + [(await bench.fresh("busy"))[0] for _ in range(5)]
+        [told] = await bench.fresh("other")
+        await bench.until(told, DELIVERED)
+        await bench.idle()
+        assert len(busy.taken) == 1
+        assert bench.dispatcher.keeps_back("busy"), "nothing is overdue: it waits as it was asked to"
+        bench.advance(301)
+        for one in owed[1:]:
+            await bench.until(one, DELIVERED)
+        bench.advance(60)
+        assert (await bench.until(first, DELIVERED)).attempts_made == 2
+
+
+async def test_a_test_that_arrives_ends_a_destination_s_rest(tmp_path: Path) -> None:
+    busy = sending.Peer("busy", answers=[sending.failure(**BUSY)])
+    async with sending.running(tmp_path, {"busy": busy}) as bench:
+        await bench.fresh("busy")
+        await bench.idle()
+        [waiting] = await bench.fresh("busy")
+        await bench.dispatcher.test("busy", wait=10)
+        await bench.until(waiting, DELIVERED)

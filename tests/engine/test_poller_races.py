@@ -195,6 +195,15 @@ async def test_a_credential_refused_at_the_confirmation_is_paused_too(tmp_path: 
         assert len(operator.requests) == 1
 
 
+async def _probed(relay: harness.Relay, fake: upstream.FakeUpstream) -> None:
+    """Let time pass until the credential is tried again: what answers a look may come after the time passed."""
+    seen = len(fake.requests)
+    async with asyncio.timeout(10):
+        while len(fake.requests) == seen:
+            relay.advance(61)
+            await asyncio.sleep(0.01)
+
+
 async def test_the_operator_hears_of_a_pause_even_if_the_database_was_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,18 +228,10 @@ async def test_the_operator_hears_of_a_pause_even_if_the_database_was_away(
         await relay.watch("t1")
         await asyncio.wait_for(failed.wait(), 10)
         monkeypatch.setattr(store, "add_deliveries", add)
-        seen = len(fake.requests)
         for _ in range(3):
-            relay.advance(61)
-            async with asyncio.timeout(10):
-                while len(fake.requests) == seen:
-                    await asyncio.sleep(0.01)
-            seen = len(fake.requests)
+            await _probed(relay, fake)
         await operator.wait_for(1)
-        relay.advance(61)
-        async with asyncio.timeout(10):
-            while len(fake.requests) == seen:
-                await asyncio.sleep(0.01)
+        await _probed(relay, fake)
         assert len(operator.requests) == 1
 
 
