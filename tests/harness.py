@@ -160,6 +160,13 @@ class Relay(Client):
         for state in self.running.supervisor.loops.values():
             state.loop.wake.set()
 
+    async def later(self, seconds: float) -> None:
+        """``advance`` once nothing is under way: what an answer decides counts from when it is read."""
+        async with asyncio.timeout(10):
+            while self.running.supervisor.jobs_running:
+                await asyncio.sleep(0.005)
+        self.advance(seconds)
+
 
 @contextlib.asynccontextmanager
 async def running(

@@ -261,7 +261,7 @@ async def test_a_destination_added_to_a_lost_task_is_told_that(tmp_path: Path) -
         await relay.watch("t1")
         for looks in range(1, 4):
             await asked(fake, "/api/v1/tasks/t1", looks)
-            relay.advance(25)
+            await relay.later(25)
         await relay.until_verdict("t1", "lost")
         assert await relay.watch("t1", notify=["hook"]) == 200
         assert await told(hook) == ["task.lost"]

@@ -66,7 +66,7 @@ async def test_an_end_that_the_endpoint_contradicts_is_believed_only_after_the_c
         fake.task("t1", upstream.Json(body("processing")))
         await relay.watch("t1", notify=["hook"])
         await asked(fake, TASK, 1)
-        relay.advance(30)
+        await relay.later(30)
         await asked(fake, TASK, 2)
         assert (await relay.task("t1"))["status"] != "succeeded"
         assert not hook.requests
@@ -117,9 +117,9 @@ async def test_a_task_that_the_upstream_forgot_is_lost_after_three_misses_over_a
     ):
         await relay.watch("t1", notify=["hook"])
         await asked(fake, TASK, 1)
-        relay.advance(25)
+        await relay.later(25)
         await asked(fake, TASK, 2)
-        relay.advance(25)
+        await relay.later(25)
         await asked(fake, TASK, 3)
         assert (await relay.task("t1"))["relay"]["verdict"] == "running"
         relay.advance(25)
@@ -136,7 +136,7 @@ async def test_a_blip_of_404s_loses_nothing(tmp_path: Path) -> None:
     ):
         await relay.watch("t1", notify=["hook"])
         await asked(fake, TASK, 1)
-        relay.advance(25)
+        await relay.later(25)
         await asked(fake, TASK, 2)
         fake.events("t1", upstream.Json({**DONE, "events": []}))
         fake.task("t1", upstream.Json(DONE))
@@ -159,11 +159,11 @@ async def test_a_stall_is_told_once_and_the_end_still_comes(tmp_path: Path) -> N
         fake.task("t1", upstream.Json(body("processing")))
         await relay.watch("t1", notify=["hook"])
         await relay.until_verdict("t1", "running")
-        relay.advance(101)
+        await relay.later(101)
         assert await told(hook) == ["task.stalled"]
         for _ in range(3):
             seen = len(fake.requests)
-            relay.advance(10)
+            await relay.later(10)
             async with asyncio.timeout(10):
                 while len(fake.requests) == seen:
                     await asyncio.sleep(0.01)
@@ -215,7 +215,7 @@ async def test_a_refused_credential_is_paused_with_one_notice_and_probed(tmp_pat
             fake.events(f"t{number}", upstream.Json([]))
             fake.task(f"t{number}", upstream.Json({**DONE, "task_id": f"t{number}"}))
             fake.events(f"t{number}", upstream.Json({**DONE, "task_id": f"t{number}"}))
-        relay.advance(61)
+        await relay.later(61)
         await hook.wait_for(5)
         assert len(operator.requests) == 1
         assert asked_before <= 5 + 5, "a paused credential is not used for every task"
@@ -314,8 +314,8 @@ async def test_a_429_rests_the_whole_credential_for_as_long_as_it_asks(tmp_path:
             while relay.running.supervisor.jobs_running:
                 await asyncio.sleep(0.01)
         rested = len(fake.requests)
-        relay.advance(25)
+        await relay.later(25)
         await relay.watch("t1", metadata={"still": "resting"})
         assert len(fake.requests) == rested
-        relay.advance(6)
+        await relay.later(6)
         await asked(fake, "/api/v1/tasks/t1/events", len(fake.asked("t1/events")) + 1)

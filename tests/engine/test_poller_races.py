@@ -103,7 +103,7 @@ async def test_a_task_endpoint_that_already_answered_is_not_asked_again(
         fake.task("t1", upstream.Json(body("succeeded")))
         await relay.watch("t1", notify=["hook"])
         await asked(fake, TASK, 1)
-        relay.advance(3)
+        await relay.later(3)
         await asked(fake, TASK, 2)
         fake.task("t1", upstream.Json(DONE))
         relay.advance(3)
@@ -138,7 +138,7 @@ async def test_news_that_could_not_be_stored_come_again(
         fake.events("t1", upstream.Json(DONE, headers={"ETag": '"end"'}))
         await asyncio.wait_for(failed.wait(), 10)
         monkeypatch.setattr(_writes(relay), "_write", commit)
-        relay.advance(60)
+        await relay.later(60)
         assert await told(hook) == ["task.succeeded"]
         assert len(hook.requests) == 1
 
@@ -190,7 +190,7 @@ async def test_a_credential_refused_at_the_confirmation_is_paused_too(tmp_path: 
         [notice] = await operator.wait_for(1)
         assert notice.json["type"] == "relay.operator.credential_paused"  # type: ignore[index]
         fake.task("t1", upstream.Json(DONE))
-        relay.advance(61)
+        await relay.later(61)
         assert await told(hook) == ["task.succeeded"]
         assert len(operator.requests) == 1
 
