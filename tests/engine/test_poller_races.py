@@ -196,7 +196,7 @@ async def test_a_credential_refused_at_the_confirmation_is_paused_too(tmp_path: 
 
 
 async def _probed(relay: harness.Relay, fake: upstream.FakeUpstream) -> None:
-    """Let time pass until the credential is tried again: what answers a look may come after the time passed."""
+    """Let time pass until the credential is tried again; an answer may be read after the time passed."""
     seen = len(fake.requests)
     async with asyncio.timeout(10):
         while len(fake.requests) == seen:
