@@ -50,6 +50,7 @@ class Attempts:
         clock: clocks.Clock,
         rng: random.Random,
         set_health: Callable[[seats.Lane, model.Health], None],
+        held: Callable[[str], model.HoldReason | None],
         addressed: Callable[[model.NewDelivery], model.NewDelivery],
     ) -> None:
         self._recorder = recorder
@@ -58,16 +59,30 @@ class Attempts:
         self._clock = clock
         self._rng = rng
         self._set_health = set_health
+        self._held = held
         self._addressed = addressed
         self._log = log.bind()  # an unbound one is bound anew for every line
 
     # -- judging --------------------------------------------------------------------------------
 
     def judge(
-        self, lane: seats.Lane, claim: model.Claim, result: Result, *, started_at: float, duration: float
+        self,
+        lane: seats.Lane,
+        claim: model.Claim,
+        result: Result,
+        *,
+        current: bool,
+        started_at: float,
+        duration: float,
     ) -> store_base.AttemptWrite:
-        """Decide, and have a lane that is disabled by it closed at once. ``duration`` is in seconds."""
-        step = self._step(lane, claim, result)
+        """Decide, and have a lane that is disabled by it closed at once. ``duration`` is in seconds.
+
+        ``current`` is false where the destination was changed or replaced while it was sent to: what a former
+        peer said then concerns this delivery alone, which is tried again with the present one.
+        """
+        if not current and isinstance(result, errors.SendError):
+            result.decision = _about_the_delivery(result.decision)
+        step = self._step(lane, claim, result) if current else None
         if step is not None:
             self._set_health(lane, step.health)
         if isinstance(result, base.Accepted):
@@ -78,7 +93,12 @@ class Attempts:
             detail = str(result)
         because = None
         if verdict.state is model.DeliveryState.PENDING or verdict.state is model.DeliveryState.HELD:
-            verdict, because = self._kept(lane, claim, verdict)
+            if (
+                claim.type == outbox.TEST_TYPE
+            ):  # once: whoever sent it looks at what came of it, and sends another
+                verdict = _given_up(verdict)
+            else:
+                verdict, because = self._kept(lane, claim, verdict)
         attempt = store_base.AttemptWrite(
             delivery_id=claim.delivery_id,
             fence=claim.fence,
@@ -111,18 +131,15 @@ class Attempts:
     ) -> tuple[backoff.Verdict, str | None]:
         """What is to be tried again is held if its lane is, or given up if it would be too old by then.
 
-        Also why, where that is not the attempt's own reason. A test is of no use to anybody once its
-        destination takes messages again: it is not held.
+        Also why, where that is not the attempt's own reason.
         """
-        if lane.held is not None and claim.type == outbox.TEST_TYPE:
-            return dataclasses.replace(verdict, state=model.DeliveryState.DEAD, next_attempt_at=None), None
-        if lane.held is not None:
-            held = dataclasses.replace(verdict, state=model.DeliveryState.HELD, next_attempt_at=None)
-            return held, lane.held.value
+        held = self._held(claim.destination)  # of whatever has that name now
+        if held is not None:
+            kept = dataclasses.replace(verdict, state=model.DeliveryState.HELD, next_attempt_at=None)
+            return kept, held.value
         due, age_max = verdict.next_attempt_at, lane.options.age_max
         if due is not None and age_max is not None and due - claim.created_at > age_max:
-            dead = dataclasses.replace(verdict, state=model.DeliveryState.DEAD, next_attempt_at=None)
-            return dead, TOO_OLD
+            return _given_up(verdict), TOO_OLD
         return verdict, None
 
     # -- the destination's health ---------------------------------------------------------------
@@ -142,8 +159,7 @@ class Attempts:
             step = health.failed(known, claim.delivery_id, now=self._clock.now(), policy=self._policy)
         else:
             return None
-        gone = lane.held is model.HoldReason.DESTINATION_MISSING
-        return None if gone or step.health is known else step
+        return None if step.health is known else step
 
     def _with_step(self, attempt: store_base.AttemptWrite, step: health.Step) -> store_base.AttemptWrite:
         """The attempt with what it did to its destination, and whom to tell of that."""
@@ -243,6 +259,14 @@ class Attempts:
 _DELIVERED: Final = backoff.Verdict(
     state=model.DeliveryState.DELIVERED, outcome=model.Outcome.DELIVERED, reason=""
 )
+
+
+def _about_the_delivery(decision: errors.Decision) -> errors.Decision:
+    return errors.Decision.RETRY if decision is errors.Decision.DISABLE else decision
+
+
+def _given_up(verdict: backoff.Verdict) -> backoff.Verdict:
+    return dataclasses.replace(verdict, state=model.DeliveryState.DEAD, next_attempt_at=None)
 
 
 def _at_least(known: int, policy: health.Policy) -> str:

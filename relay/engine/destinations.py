@@ -2,7 +2,7 @@
 
 Owns their definitions and senders, and tells the outbox and the dispatcher. What is owed to one that
 goes is held, and released when it is back. Those of the configuration are never stored, and changed by
-the configuration alone. Health is the dispatcher's; the wishes of people (pause, resume) pass here.
+the configuration alone. Health is the dispatcher's; what people want of it is ``wishes.py``'s.
 
 Changes take turns. Each is stored first and known second, but for holding: who pauses a destination
 has it closed at once.
@@ -19,9 +19,8 @@ import structlog
 
 from relay import sealing
 from relay.domain import errors, ids, model
-from relay.domain import health as healths
 from relay.engine import clock as clocks
-from relay.engine import definitions, dispatcher, outbox, roster, vault
+from relay.engine import definitions, dispatcher, outbox, roster, vault, wishes
 from relay.senders import base
 from relay.store import base as store_base
 from relay.store import destinations as stored
@@ -75,6 +74,9 @@ class Destinations:
         self._vault = vault.Vault(store, sealer)
         self._dispatcher = dispatcher
         self._roster = roster.Roster(dispatcher=dispatcher, box=box)
+        self._wishes = wishes.Wishes(
+            store=store, known=self._roster, dispatcher=dispatcher, clock=clock, resume_rate=resume_rate
+        )
         self._clock = clock
         self._randomness = randomness
         self._resume_rate = resume_rate
@@ -157,6 +159,9 @@ class Destinations:
                 one = opened.get(name) or before[name].opened
                 self._roster.put(definitions.of_configuration(configured[name], one), kept)
             self._roster.follow(routes, operator)
+            for name in changes.changed:
+                if before[name].spec.url != configured[name].spec.url:
+                    await self._wishes.forget_failures(name)
             await self._settle_if_possible()
             return changes
 
@@ -253,20 +258,8 @@ class Destinations:
     async def pause(self, name: str) -> definitions.Known:
         """Hold everything for it; what is in flight ends. ``KeyError``, ``errors.StoreError``."""
         async with self._lock:
-            known = self._roster[name]
-            while True:
-                before = self._roster.health(known.name)
-                after = healths.paused(before, now=self._clock.now())
-                if after is before:
-                    return self.get(name)
-                try:
-                    await self._store.pause(after)
-                except errors.StoreRejected as exc:
-                    await self._catch_up(after, exc)
-                    continue
-                # An attempt may have changed it meanwhile: then once more, with what that found.
-                if self._roster.health(name) is before:
-                    self._roster.set_health(after)
+            await self._wishes.pause(name)
+            return self.get(name)
 
     async def resume(self, name: str, which: stored.Which) -> tuple[definitions.Known, stored.Resumed]:
         """Tell it again, paused or disabled; ``which`` says what becomes of what was held.
@@ -274,22 +267,7 @@ class Destinations:
         Raises ``KeyError`` and ``errors.StoreError``.
         """
         async with self._lock:
-            before = self._roster.health(self._roster[name].name)
-            # Record first, so that nothing more is stored as held while what is held is released.
-            after = self._roster.set_health(healths.resumed(before))
-            now, rate = self._clock.now(), self._resume_rate
-            try:
-                try:
-                    resumed = await self._store.resume(after, which=which, now=now, rate=rate)
-                except errors.StoreRejected as exc:
-                    await self._catch_up(after, exc)
-                    after = self._roster.set_health(healths.resumed(self._roster.health(name)))
-                    resumed = await self._store.resume(after, which=which, now=now, rate=rate)
-            except errors.StoreError:
-                if self._roster.health(name) is after:
-                    self._roster.set_health(before)
-                raise
-            self._dispatcher.owed(name, now)
+            resumed = await self._wishes.resume(name, which)
             return self.get(name), resumed
 
     # -- named by a URL -------------------------------------------------------------------------
@@ -474,6 +452,8 @@ class Destinations:
         )
         await self._vault.save(after)
         self._roster.put(after, {})
+        if spec.url != known.spec.url:
+            await self._wishes.forget_failures(known.name)
 
     def _rotated(self, known: definitions.Record, new: str, *, overlap: float) -> definitions.Definition:
         assert known.definition is not None, "what may be changed is defined here"
@@ -485,12 +465,3 @@ class Destinations:
                 pointer="/secret",
             )
         return rotated
-
-    async def _catch_up(self, after: model.Health, refusal: errors.StoreRejected) -> None:
-        """An attempt at a former destination of that name may have left a newer health behind."""
-        kept = {health.destination: health for health in await self._store.healths()}
-        newer = kept.get(after.destination)
-        if newer is None or newer.version < after.version:
-            raise refusal
-        current = self._roster.health(after.destination)
-        self._roster.set_health(dataclasses.replace(current, version=newer.version))

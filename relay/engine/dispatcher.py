@@ -74,6 +74,7 @@ class Dispatcher:
             clock=clock,
             rng=rng,
             set_health=self._lanes.set_health,
+            held=self._lanes.held,
             addressed=self._lanes.addressed,
         )
         self._trials = trials.Trials(
@@ -308,27 +309,31 @@ class Dispatcher:
         self._supervisor.spawn(self._deliver(seat, claim), name=f"send {claim.delivery_id}", patient=True)
 
     async def _deliver(self, seat: seats.Seat, claim: model.Claim) -> None:
-        lane = seat.lane
+        lane, sender = seat.lane, seat.lane.sender
         started_at, started = self._clock.now(), self._clock.monotonic()
         try:
             try:
-                result = await self._send(lane.sender, claim)
+                result = await self._send(sender, claim)
             except asyncio.CancelledError:
                 await self._give_back(claim)
                 raise
-            lane.hanging = isinstance(result, errors.SendError) and result.hung
-            self._rest(lane, claim, result)
+            current = self._lanes.get(lane.name) is lane and lane.sender is sender
+            if current:
+                lane.hanging = isinstance(result, errors.SendError) and result.hung
+                self._rest(lane, claim, result)
             seat.give_back()
             if self._starved or self._trials.waiting:
                 self.wake.set()
             duration = self._clock.monotonic() - started
-            attempt = self._attempts.judge(lane, claim, result, started_at=started_at, duration=duration)
+            attempt = self._attempts.judge(
+                lane, claim, result, current=current, started_at=started_at, duration=duration
+            )
             attempt = await self._attempts.record(lane, claim, attempt)
             if attempt.next_attempt_at is not None:
                 self.owed(claim.destination, attempt.next_attempt_at)
             for notice in attempt.notices:
                 self._owed_fresh(notice)
-            if claim.type == outbox.TEST_TYPE and isinstance(result, base.Accepted) and not result.disable:
+            if current and _arrived(claim, result):
                 await self._trials.arrived(lane)
         finally:
             seat.give_back()
@@ -437,3 +442,8 @@ def _first_claim(delivery: model.NewDelivery) -> model.Claim:
         unknowns_made=0,
         created_at=delivery.created_at,
     )
+
+
+def _arrived(claim: model.Claim, result: attempts.Result) -> bool:
+    """Whether it was a test and its peer took it, and wants more."""
+    return claim.type == outbox.TEST_TYPE and isinstance(result, base.Accepted) and not result.disable

@@ -90,7 +90,7 @@ class Lanes:
         return lane
 
     def remove(self, name: str) -> None:
-        """Forget a destination. What is in flight ends; what comes back to be retried is not its any more."""
+        """Forget a destination. What is in flight ends, and says nothing of one that comes under its name."""
         lane = self._lanes.pop(name, None)
         if lane is None:
             return
@@ -108,10 +108,14 @@ class Lanes:
         if lane.label != INLINE:
             _show(lane.label, {_STATE_OF[lane.held]: 1})
 
+    def held(self, name: str) -> model.HoldReason | None:
+        """Why nothing is sent to it at this moment, if so."""
+        lane = self._lanes.get(name)
+        return model.HoldReason.DESTINATION_MISSING if lane is None else lane.held
+
     def addressed(self, delivery: model.NewDelivery) -> model.NewDelivery:
         """The delivery as it is stored without a seat: held, where its destination takes nothing now."""
-        lane = self._lanes.get(delivery.destination)
-        held = model.HoldReason.DESTINATION_MISSING if lane is None else lane.held
+        held = self.held(delivery.destination)
         return delivery if held is None else dataclasses.replace(delivery, held=held)
 
     # -- what is owed ---------------------------------------------------------------------------

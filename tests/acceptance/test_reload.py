@@ -142,6 +142,31 @@ async def test_one_bad_destination_changes_nothing(tmp_path: Path, hook: receive
         assert (await hook.wait_for(1))[0].path == "/a"
 
 
+async def test_what_failed_at_a_former_address_is_not_counted_against_the_present_one(
+    tmp_path: Path, hook: receivers.Receiver
+) -> None:
+    """Else the first failure after the repair would end a window that the former address filled."""
+    hook.answer = receivers.Answer(status=500)
+    moved = {"a": to(hook, "moved")}
+    async with daemon(tmp_path, {"a": to(hook, "a")}) as (running, relay):
+        registry = relay.running.services.destinations
+        await registry.create("made", to(hook, "made"))
+        await relay.submit(notify=["a", "made"])
+        async with asyncio.timeout(10):
+            while any(one.health.failing_since is None for one in registry.all()):
+                await asyncio.sleep(0.01)
+        await registry.change("made", {"rate": 5.0})
+        await running.reload({"a": to(hook, "a", rate=5.0)})
+        assert all(one.health.failing_since is not None for one in registry.all())
+        await registry.change("made", {"url": f"{hook.url}/repaired"})
+        await running.reload(moved)
+        assert [one.health.failing_since for one in registry.all()] == [None, None]
+    hook.answer = receivers.Answer()
+    async with daemon(tmp_path, moved) as (_, relay):
+        registry = relay.running.services.destinations
+        assert [one.health.failing_since for one in registry.all()] == [None, None]
+
+
 async def test_those_made_by_api_stay(
     tmp_path: Path, hook: receivers.Receiver, signing_secrets: set[str]
 ) -> None:
