@@ -358,7 +358,7 @@ class Destinations:
             log.warning("what is owed is looked at later", error=str(exc))
 
     async def _release(self, name: str) -> None:
-        """The same for one that is new, which may have been there before."""
+        """The same for one that is new, or can be used again: it may have been owed something before."""
         now = self._clock.now()
         try:
             if await self._store.release_missing(name, now=now, rate=self._resume_rate):
@@ -454,6 +454,8 @@ class Destinations:
         self._roster.put(after, {})
         if spec.url != known.spec.url:
             await self._wishes.forget_failures(known.name)
+        if known.problem is not None:
+            await self._release(known.name)
 
     def _rotated(self, known: definitions.Record, new: str, *, overlap: float) -> definitions.Definition:
         assert known.definition is not None, "what may be changed is defined here"

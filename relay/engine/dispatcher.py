@@ -300,6 +300,8 @@ class Dispatcher:
     async def _hold_strays(self) -> None:
         """What was on its way into the outbox while its destination was paused is held now."""
         for name, reason in self._lanes.held_and_owing():
+            if self._lanes.held(name) is not reason:
+                continue  # resumed while the store was asked about another
             if held := await self._store.hold(name, reason):
                 log.info("held", destination=name, reason=reason.value, deliveries=held)
 

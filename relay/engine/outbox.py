@@ -28,7 +28,7 @@ class Outbox:
         self._public_url = public_url
 
     def use(self, table: routing.Table, *, operator: Sequence[str]) -> None:
-        """Compose from these from now on; ``table.destinations`` may go on changing."""
+        """Compose from these from now on."""
         self._table = table
         self._operator = tuple(operator)
 

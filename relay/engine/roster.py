@@ -79,6 +79,7 @@ class Roster:
             return
         self._resting.pop(name, None)
         self._routed[name] = definitions.routed(known)
+        self._route()
         self._dispatcher.configure(known.opened.sender, known.options, health, source=known.source)
 
     def forget(self, name: str) -> None:
@@ -86,10 +87,15 @@ class Roster:
         del self._known[name]
         self._routed.pop(name, None)
         self._resting.pop(name, None)
+        self._route()
         self._dispatcher.remove(name)
 
     def follow(self, routes: Sequence[model.Route], operator: Sequence[str]) -> None:
         """Routes and operator from now on."""
         self.routes, self.operator = tuple(routes), tuple(operator)
+        self._route()
+
+    def _route(self) -> None:
+        """Have the outbox find out anew what a table keeps of its destinations."""
         table = routing.Table(destinations=self._routed, routes=self.routes)
         self._outbox.use(table, operator=self.operator)

@@ -95,7 +95,7 @@ async def test_a_test_that_fails_says_why(api: Any) -> None:
     api.receiver.answer = type(api.receiver.answer)(status=500)
     reply = await api.call("POST", "/destinations/pipeline/test")
     assert reply.status == 200
-    assert reply.body["state"] == "pending"
+    assert reply.body["state"] == "dead"
     assert reply.body["attempts"][0]["status_code"] == 500
 
 
