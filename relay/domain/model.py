@@ -387,11 +387,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A delivery that the dispatcher holds a lease on, with everything needed to send it."""
+    """A delivery that the dispatcher holds a lease on, with everything needed to send it.
+
+    ``format`` is what ``body`` was composed as; the destination may have become another kind since.
+    """
 
     delivery_id: str
     destination: str
     type: str
+    format: Format
     body: bytes
     fence: int
     attempts_made: int

@@ -363,10 +363,11 @@ class Dispatcher:
 
     async def _send(self, sender: base.Sender, claim: model.Claim) -> attempts.Result:
         number = claim.attempts_made + 1
-        outgoing = base.Outgoing(
-            delivery_id=claim.delivery_id, type=claim.type, body=claim.body, attempt=number
-        )
         try:
+            body = claim.body if claim.format is sender.format else await self._composed_anew(claim)
+            outgoing = base.Outgoing(
+                delivery_id=claim.delivery_id, type=claim.type, body=body, attempt=number
+            )
             return await sender.send(outgoing)
         except errors.SendError as failure:
             return failure
@@ -378,6 +379,16 @@ class Dispatcher:
             return errors.SendError(
                 f"internal error ({type(unexpected).__name__})", reason="internal_error", charged=False
             )
+
+    async def _composed_anew(self, claim: model.Claim) -> bytes:
+        """The body for a destination that became another kind since, or was not known at that time."""
+        delivery = await self._store.delivery(claim.delivery_id)
+        view = None
+        if delivery is not None and delivery.upstream is not None and delivery.task_id is not None:
+            view = await self._store.task(delivery.upstream, delivery.task_id)
+        if view is None:
+            return self._outbox.notice_again(claim)
+        return self._outbox.change_again(claim, view.task, view.registrations)
 
     async def _give_back(self, claim: model.Claim) -> None:
         """An attempt cut by a drain is released, not counted."""
@@ -437,6 +448,7 @@ def _first_claim(delivery: model.NewDelivery) -> model.Claim:
         delivery_id=delivery.id,
         destination=delivery.destination,
         type=delivery.type,
+        format=delivery.notification.format,
         body=delivery.notification.body,
         fence=1,
         attempts_made=0,

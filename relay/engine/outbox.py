@@ -73,6 +73,29 @@ class Outbox:
             body = wording.chat_body(task, owed.change, prompt=prompt, public_url=self._public_url)
         return model.Notification(id=ids.derive("ntf", *parts), format=form, type=owed.change.type, body=body)
 
+    def change_again(
+        self, claim: model.Claim, task: model.Task, registrations: Sequence[model.Registration]
+    ) -> bytes:
+        """The body of ``claim``, which tells a change of ``task``, for what its destination is now."""
+        change = next(each for each in model.Change if each.type == claim.type)
+        owed = routing.owed(task, [change], registrations, self._table)
+        metadata = next((one.metadata for one in owed if one.destination == claim.destination), None)
+        one = routing.Owed(destination=claim.destination, change=change, metadata=metadata)
+        return self._notification(task, one, now=claim.created_at).body
+
+    def notice_again(self, claim: model.Claim) -> bytes:
+        """The same of a test or an operator notice. ``KeyError`` for a body that is neither."""
+        said = json.loads(claim.body)
+        said = said.get("data", said)
+        return self._notice(
+            claim.destination,
+            claim.delivery_id,
+            type_=claim.type,
+            title=said["title"],
+            text=said["text"],
+            now=claim.created_at,
+        ).notification.body
+
     def test(self, destination: str, delivery_id: str, *, now: float) -> model.NewDelivery:
         """A test send: the real path with a body of its own."""
         return self._notice(

@@ -78,6 +78,7 @@ def claim(**members: object) -> model.Claim:
         "delivery_id": "msg_a",
         "destination": "renders",
         "type": "task.succeeded",
+        "format": model.Format.WEBHOOK,
         "body": b"{}",
         "fence": 1,
         "attempts_made": 0,

@@ -135,12 +135,11 @@ class Bench:
         ``attempted`` ones failed once already. They were made ``age`` seconds ago.
         """
         found = []
+        form = self.dispatcher.destinations[destination].format
         for _ in range(count):
             self.made += 1
             delivery_id = f"msg_{self.made}"
-            body = model.Notification(
-                id=f"ntf_{self.made}", format=model.Format.WEBHOOK, type="task.failed", body=b"{}"
-            )
+            body = model.Notification(id=f"ntf_{self.made}", format=form, type="task.failed", body=b"{}")
             await self.store.add_deliveries(
                 [
                     model.NewDelivery(

@@ -45,6 +45,7 @@ async def test_a_claim_has_all_that_sending_needs(store: base.Store, owed: model
             delivery_id=owed.id,
             destination="renders",
             type="task.succeeded",
+            format=owed.notification.format,
             body=owed.notification.body,
             fence=1,
             attempts_made=0,

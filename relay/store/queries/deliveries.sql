@@ -47,7 +47,7 @@ WHERE task IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
 -- name: select_due
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
 SELECT
-    d.id, d.destination, d.type, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
+    d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
     d.created_at
 FROM (
     SELECT * FROM deliveries
@@ -63,7 +63,7 @@ ORDER BY d.next_attempt_at, d.id;
 -- name: select_due_fresh
 -- The same of what was never attempted.
 SELECT
-    d.id, d.destination, d.type, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
+    d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
     d.created_at
 FROM (
     SELECT * FROM deliveries

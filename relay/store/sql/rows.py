@@ -309,12 +309,13 @@ def claim(row: database.Row) -> model.Claim:
         delivery_id=row[0],
         destination=row[1],
         type=row[2],
-        body=row[3].encode("utf-8"),
-        fence=row[4] + 1,
-        attempts_made=row[5],
-        attempts_base=row[6],
-        unknowns_made=row[7],
-        created_at=row[8],
+        format=model.Format(row[3]),
+        body=row[4].encode("utf-8"),
+        fence=row[5] + 1,
+        attempts_made=row[6],
+        attempts_base=row[7],
+        unknowns_made=row[8],
+        created_at=row[9],
     )
 
 
