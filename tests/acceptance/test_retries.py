@@ -95,5 +95,5 @@ async def test_a_test_send_takes_the_real_path_and_says_what_happened(tmp_path: 
         hook.answer = receivers.Answer(status=500)
         status, delivery = await relay.call("POST", "/destinations/pipeline/test")
         assert status == 200
-        assert delivery["state"] == "pending"
+        assert delivery["state"] == "dead"
         assert delivery["attempts"][0]["reason"] == "http_500"
