@@ -58,7 +58,8 @@ class Destinations(Protocol):
     async def save_destination(self, destination: StoredDestination) -> None:
         """Store it, or replace the one of that name (but its ``created_at``).
 
-        A new one begins without the health that a former one of its name had.
+        A new one begins without the health that a former one of its name had, and what is held for that one
+        is held as ``destination_missing``. ``used_at`` never goes back.
         """
         ...
 
@@ -78,8 +79,8 @@ class Destinations(Protocol):
         ...
 
     async def purge_inline(self, before: float, *, limit: int) -> list[str]:
-        """Delete up to ``limit`` inline destinations that nobody named since ``before`` and that are owed
-        nothing; their names."""
+        """Delete up to ``limit`` inline destinations that nobody named since ``before``, that are owed
+        nothing and that no registration of a running task names; their names."""
         ...
 
     async def healths(self) -> list[model.Health]:

@@ -143,6 +143,54 @@ async def test_inline_destinations_go_when_nobody_named_them_for_long(store: bas
     assert await store.healths() == []
 
 
+async def test_an_inline_destination_stays_while_a_running_task_will_owe_it_something(
+    store: base.Store,
+) -> None:
+    inline = dataclasses.replace(STORED, name="inline_a", source=model.Source.INLINE, owner="key_a")
+    await store.save_destination(inline)
+    write = making.new("t", register=making.registration(notify=("renders", "inline_a")))
+    await store.record([write])
+    assert await store.purge_inline(NOW + 1000, limit=10) == []
+    await store.record([making.end(write.task)])
+    assert await store.purge_inline(NOW + 1000, limit=10) == ["inline_a"]
+
+
+async def test_a_destination_that_is_stored_again_was_used_when_it_was_used(store: base.Store) -> None:
+    await store.save_destination(STORED)
+    await store.touch_destinations(["renders"], now=NOW + 500)
+    await store.save_destination(dataclasses.replace(STORED, sealed="anew"))
+    [kept] = await store.destinations()
+    assert (kept.sealed, kept.used_at) == ("anew", NOW + 500)
+
+
+async def test_one_that_takes_the_name_of_a_configured_one_takes_what_that_one_was_owed(
+    store: base.Store,
+) -> None:
+    await store.add_deliveries([making.delivery(None)])
+    await store.pause(PAUSED)
+    await store.save_destination(STORED)
+    assert await store.healths() == []
+    assert await states(store) == {("held", "destination_missing"): 1}
+    await store.pause(PAUSED)
+    await store.save_destination(dataclasses.replace(STORED, sealed="anew"))
+    assert await store.healths() == [PAUSED], "another version of it is no other destination"
+
+
+async def test_what_was_enabled_again_in_the_same_batch_is_not_held(store: base.Store) -> None:
+    first, second, waiting = (making.delivery(None, status=name) for name in ("a", "b", "c"))
+    await store.add_deliveries(
+        [dataclasses.replace(one, leased_until=LEASE) for one in (first, second)] + [waiting]
+    )
+    disabled = health.disabled(model.Health(destination="renders"), reason="http_410", now=NOW).health
+    outcomes = [
+        making.attempt(first.id, 1, model.Outcome.RETRY, health=disabled, hold=model.HoldReason.DISABLED),
+        making.attempt(second.id, 1, model.Outcome.DELIVERED, health=health.enabled(disabled)),
+    ]
+    await store.record_attempts(outcomes)
+    assert (await read(store, waiting)).state is model.DeliveryState.PENDING
+    assert [one.disabled_at for one in await store.healths()] == [None]
+
+
 async def test_pausing_holds_what_is_pending_but_tests(store: base.Store) -> None:
     test = dataclasses.replace(making.delivery(None, status="t"), type="relay.test")
     pending, sending = making.delivery(None), making.delivery(None, status="s2", leased_until=LEASE)

@@ -17,7 +17,7 @@ ON CONFLICT (name) DO UPDATE SET
     options = excluded.options,
     sealed = excluded.sealed,
     changed_at = excluded.changed_at,
-    used_at = excluded.used_at;
+    used_at = CASE WHEN destinations.used_at > excluded.used_at THEN destinations.used_at ELSE excluded.used_at END;
 
 -- name: list_destinations
 -- All of them, by name.
@@ -32,11 +32,9 @@ DELETE FROM destinations WHERE name = CAST(:name AS TEXT) RETURNING name;
 DELETE FROM destination_health
 WHERE destination IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r);
 
--- name: delete_health_of_former
--- Forget how it went with one of that name, unless that one is still there.
-DELETE FROM destination_health
-WHERE destination = CAST(:name AS TEXT)
-    AND NOT EXISTS (SELECT 1 FROM destinations WHERE name = CAST(:name AS TEXT));
+-- name: find_destination
+-- Whether one of that name is stored.
+SELECT name FROM destinations WHERE name = CAST(:name AS TEXT);
 
 -- name: touch_destinations
 -- Note that these were named.
@@ -46,7 +44,7 @@ WHERE name IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
     AND used_at < CAST(:now AS DOUBLE PRECISION);
 
 -- name: purge_inline
--- Forget inline destinations that nobody named for long and that are owed nothing.
+-- Forget inline destinations that nobody named for long, that are owed nothing, and that no running task will owe.
 DELETE FROM destinations
 WHERE name IN (
     SELECT i.name FROM destinations AS i
@@ -55,6 +53,13 @@ WHERE name IN (
         AND NOT EXISTS (
             SELECT 1 FROM deliveries AS d
             WHERE d.destination = i.name AND d.state IN ('pending', 'sending', 'held')
+        )
+        AND i.name NOT IN (
+            SELECT n.value
+            FROM tasks AS t
+            CROSS JOIN registrations AS g  -- in this order: few tasks run
+            CROSS JOIN json_each(g.notify) AS n
+            WHERE t.finished_at IS NULL AND g.task = t.id
         )
     ORDER BY i.used_at
     LIMIT CAST(:limit AS BIGINT)

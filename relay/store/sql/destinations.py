@@ -24,7 +24,11 @@ class Destinations(Part):
         parameters = _parameters(destination)
 
         async def work(transaction: database.Transaction) -> None:
-            await transaction.fetch(QUERIES["delete_health_of_former"], parameters)
+            if not await transaction.fetch(QUERIES["find_destination"], {"name": destination.name}):
+                # The configuration may have had one of that name, paused or disabled, with something held.
+                await transaction.fetch(QUERIES["delete_health"], batches.rows([{"name": destination.name}]))
+                held = {"destination": destination.name, "reason": model.HoldReason.DESTINATION_MISSING}
+                await transaction.fetch(QUERIES["hold_otherwise"], held)
             await transaction.fetch(QUERIES["upsert_destination"], parameters)
 
         await self._database.transact(work)
@@ -137,7 +141,7 @@ class Destinations(Part):
 async def follow(transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]) -> None:
     """Store what recorded attempts did to their destinations. Nothing to do costs no statement."""
     newest: dict[str, model.Health] = {}
-    holds: dict[str, model.HoldReason] = {}
+    holds: set[str] = set()
     for attempt in attempts:
         health = attempt.health
         if health is None:
@@ -145,15 +149,17 @@ async def follow(transaction: database.Transaction, attempts: Sequence[base.Atte
         if health.destination not in newest or newest[health.destination].version < health.version:
             newest[health.destination] = health
         if attempt.hold is not None:
-            holds[health.destination] = attempt.hold
+            holds.add(health.destination)
     if newest:
         written = {
             row[0]
             for row in await transaction.fetch(QUERIES["upsert_healths"], _health_rows(newest.values()))
         }
-        for name in written & holds.keys():
-            parameters = {"destination": name, "reason": holds[name]}
-            await transaction.fetch(QUERIES["hold_pending"], parameters)
+        for name in written & holds:
+            # One of the same batch that came later may have enabled it.
+            if (reason := newest[name].hold_reason) is not None:
+                parameters = {"destination": name, "reason": reason}
+                await transaction.fetch(QUERIES["hold_pending"], parameters)
     await outbox.insert(transaction, [notice for attempt in attempts for notice in attempt.notices])
 
 
