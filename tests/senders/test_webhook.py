@@ -7,12 +7,11 @@ import base64
 import contextlib
 import os
 import resource
-import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -423,23 +422,6 @@ async def test_waiting_for_a_connection_of_our_own_is_charged_to_nobody(
     finally:
         await client.aclose()
     assert [request.path for request in receiver.requests] == ["/hangs", "/hangs", "/healthy"]
-
-
-@pytest.fixture
-def deaf() -> Iterator[int]:
-    """A port to which connecting never ends: its queue is full and nobody takes from it."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        connected = True
-        while connected:
-            queued = stack.enter_context(socket.socket())
-            queued.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                queued.connect(server.getsockname())
-            connected = bool(select.select([], [queued], [], 0.2)[1])
-        yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize("through", ["", "proxy"])
