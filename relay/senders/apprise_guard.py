@@ -65,6 +65,10 @@ class Notes:
 
     answers: list[Answer] = field(default_factory=list)
     fault: apprise_jobs.Fault | None = None
+    way: apprise_jobs.Fault | None = None
+    """How it stands with the peer last dialled: what would be told if nothing more came of it. Of the
+    protocols that are not watched any closer (IRC, APRS, Nostr) it is all that is known. ``None``: nobody
+    was looked for yet, or the last one answered."""
     smtp_code: int | None = None
     smtp_step: apprise_jobs.Step | None = None
     rule: network.Rule | None = None
@@ -74,6 +78,12 @@ class Notes:
     def failed(self, fault: apprise_jobs.Fault) -> None:
         """Note a failure on the way."""
         self.fault = self.fault or fault
+
+    def answered(self, answer: Answer) -> None:
+        """Note an answer."""
+        self.way = None
+        if len(self.answers) < ANSWERS_MAX:
+            self.answers.append(answer)
 
     def refused(self, code: int, step: apprise_jobs.Step | None) -> None:
         """Note the code of an SMTP server."""
@@ -100,6 +110,7 @@ def install(surroundings: apprise_jobs.Surroundings) -> None:
     """Put the guards in place, once per process."""
     policy = network.AddressPolicy(surroundings.allow_private)
     _guard_addresses(policy, proxy=_proxy(surroundings.proxy), reach=surroundings.reach)
+    _watch_connections()
     _guard_http(policy, surroundings.ca_pem)
     _guard_smtp()
     if surroundings.ca_pem:
@@ -143,7 +154,12 @@ def _guard_addresses(
                 _refuse(rule)
             notes.reached = True
             raise socket.gaierror(socket.EAI_NONAME, "names are not resolved")
-        found = resolve(host, port, *args, **kwargs)
+        try:
+            found = resolve(host, port, *args, **kwargs)
+        except OSError as error:
+            notes.way = connect_fault(error)
+            raise
+        notes.way = apprise_jobs.Fault.CONNECT_FAILED
         addresses = [str(info[4][0]) for info in found]
         if to_proxy:
             proxy_addresses.update((address, port) for address in addresses)
@@ -161,9 +177,51 @@ def _guard_addresses(
         if reach is not apprise_jobs.Reach.DIAL:
             notes.reached = True
             raise Blocked
+        notes.way = apprise_jobs.Fault.CONNECT_FAILED
 
     socket.getaddrinfo = getaddrinfo
     sys.addaudithook(audit)
+
+
+def _watch_connections() -> None:
+    """Note how connections and handshakes end, for protocols of which nothing else is known."""
+    connect, shake_hands = socket.socket.connect, ssl.SSLSocket.do_handshake
+
+    def watched_connect(self: socket.socket, address: Any) -> None:
+        try:
+            connect(self, address)
+        except (Blocked, BlockingIOError):
+            raise
+        except OSError as error:
+            notes.way = connect_fault(error)
+            raise
+        # What comes next is the peer's to say, and only its protocol's code would understand it.
+        notes.way = apprise_jobs.Fault.BAD_ANSWER
+
+    def watched_handshake(self: ssl.SSLSocket, *args: Any, **kwargs: Any) -> None:
+        try:
+            shake_hands(self, *args, **kwargs)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as error:
+            notes.way = connect_fault(error)
+            raise
+
+    socket.socket.connect = watched_connect  # type: ignore[method-assign, assignment]
+    ssl.SSLSocket.do_handshake = watched_handshake  # type: ignore[method-assign]
+
+
+def connect_fault(error: OSError) -> apprise_jobs.Fault:
+    """What kind of failure it is that a name was not resolved, or a connection not opened."""
+    ours = faults.own(error)
+    if ours is not None:
+        return ours
+    if isinstance(error, ssl.SSLError):
+        return apprise_jobs.Fault.TLS_FAILED
+    if isinstance(error, socket.gaierror):
+        return apprise_jobs.Fault.DNS_FAILED
+    slow = isinstance(error, TimeoutError)
+    return apprise_jobs.Fault.CONNECT_TIMEOUT if slow else apprise_jobs.Fault.CONNECT_FAILED
 
 
 def _guard_http(policy: network.AddressPolicy, ca_pem: str | None) -> None:
@@ -192,8 +250,7 @@ def _guard_http(policy: network.AddressPolicy, ca_pem: str | None) -> None:
         response._content = content
         response._content_consumed = True
         response.close()
-        if len(notes.answers) < ANSWERS_MAX:
-            notes.answers.append(_answer(response, content))
+        notes.answered(_answer(response, content))
         return response
 
     def cert_verify(self: Any, conn: Any, url: str, *args: Any, **kwargs: Any) -> None:
@@ -305,7 +362,7 @@ def _watched(step: Callable[..., Any], name: str) -> Callable[..., Any]:
     def watched(*args: Any, **kwargs: Any) -> Any:
         try:
             result = step(*args, **kwargs)
-        except (OSError, smtplib.SMTPException) as error:
+        except OSError as error:  # as all of smtplib's are
             _note_smtp(error, sending=sending)
             raise
         if sending and result:
@@ -321,26 +378,20 @@ def _watched(step: Callable[..., Any], name: str) -> Callable[..., Any]:
     return watched
 
 
-def _note_smtp(error: Exception, *, sending: bool) -> None:
+def _note_smtp(error: OSError, *, sending: bool) -> None:
     code: object = getattr(error, "smtp_code", None)
     if isinstance(error, smtplib.SMTPRecipientsRefused) and error.recipients:
         code = min(code for code, _ in error.recipients.values())
-    ours = faults.own(error)
     if isinstance(code, int) and 400 <= code < 600:
         of_mail = isinstance(error, smtplib.SMTPDataError)
         notes.refused(code, apprise_jobs.Step.MESSAGE if of_mail else None)
-    elif ours is not None:
-        notes.failed(ours)
-    elif isinstance(error, ssl.SSLError):
-        notes.failed(apprise_jobs.Fault.TLS_FAILED)
-    elif isinstance(error, socket.gaierror):
-        notes.failed(apprise_jobs.Fault.DNS_FAILED)
-    elif sending:
-        slow = isinstance(error, TimeoutError)
-        notes.failed(apprise_jobs.Fault.TIMEOUT if slow else apprise_jobs.Fault.CONNECTION_LOST)
-    else:
-        slow = isinstance(error, TimeoutError)
-        notes.failed(apprise_jobs.Fault.CONNECT_TIMEOUT if slow else apprise_jobs.Fault.CONNECT_FAILED)
+        return
+    fault = connect_fault(error)
+    if sending and fault is apprise_jobs.Fault.CONNECT_TIMEOUT:
+        fault = apprise_jobs.Fault.TIMEOUT
+    elif sending and fault is apprise_jobs.Fault.CONNECT_FAILED:
+        fault = apprise_jobs.Fault.CONNECTION_LOST
+    notes.failed(fault)
 
 
 def _trust(ca_pem: str) -> None:

@@ -53,6 +53,8 @@ class Fault(StrEnum):
     """Nobody could be asked for the address, or nobody answered in time."""
     NO_ROUTE = "no_route"
     NO_RESOURCES = "no_resources"
+    NO_CONNECTION = "no_connection"
+    """All connections that relay allows itself to that host were in use (webhooks)."""
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"

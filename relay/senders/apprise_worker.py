@@ -101,7 +101,7 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
             accepted=accepted,
             smtp_code=notes.smtp_code,
             smtp_step=notes.smtp_step,
-            fault=notes.fault,
+            fault=notes.fault or notes.way,
             rule=notes.rule,
             reached=notes.reached,
         )
@@ -111,7 +111,7 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
         retry_after=answer.retry_after if answer.asked is None else f"{answer.asked:.3f}",
         date=answer.date,
         word=answer.word,
-        fault=notes.fault,
+        fault=notes.fault or notes.way,
         rule=notes.rule,
     )
 

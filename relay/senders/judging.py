@@ -144,7 +144,7 @@ async def _judge(
         return _refused(judged, "its host", report.rule)
     if report.reached:
         return judged
-    if report.fault is apprise_jobs.Fault.DNS_FAILED:
+    if report.fault in (apprise_jobs.Fault.DNS_FAILED, apprise_jobs.Fault.DNS_UNAVAILABLE):
         return dataclasses.replace(
             judged, verdict=Verdict.UNRESOLVED, problem="the name of its host cannot be resolved"
         )

@@ -20,8 +20,8 @@ MAIL: Final = frozenset({"mailto", "mailtos"})
 
 CHAT: Final = _words(
     """
-    46elks eight00com amqp amqps apprise apprises aprs atalk azure bark barks betterstack bluesky brevo bsky
-    bulksms bulkvs burstsms chanify clickatell clicksend cliq cm d7sms dapnet deltachat deltachats dingtalk
+    46elks eight00com apprise apprises aprs atalk azure bark barks betterstack bluesky brevo bsky bulksms
+    bulkvs burstsms chanify clickatell clicksend cliq cm d7sms dapnet deltachat deltachats dingtalk
     discord dot elks emby embys enigma2 enigma2s evolution evolutions exotel fcm feishu firehydrant flock
     flowtriq flowtriqs fluxer fluxers form forms freemobile gchat github goalert goalerts gorush gorushs
     gotify gotifys groundmail groupme guilded gupshup hassio hassios httpsms humhub humhubs ifttt ilert

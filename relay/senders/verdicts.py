@@ -257,6 +257,9 @@ FAULTS: Final[Mapping[apprise_jobs.Fault, Trouble]] = {
     apprise_jobs.Fault.NO_RESOURCES: Trouble(
         charged=False, told="this machine has no file descriptor or memory left for a connection"
     ),
+    apprise_jobs.Fault.NO_CONNECTION: Trouble(
+        charged=False, told="all connections that relay opens to its host were in use"
+    ),
     apprise_jobs.Fault.CONNECT_FAILED: Trouble(told="it does not take connections"),
     apprise_jobs.Fault.CONNECT_TIMEOUT: Trouble(hung=True, told="connecting took too long"),
     apprise_jobs.Fault.TLS_FAILED: Trouble(told="its TLS certificate or handshake is not acceptable"),

@@ -48,7 +48,8 @@ CONCURRENCY: Final = 8
 """Sends in flight to one destination."""
 
 CONNECTIONS_PER_HOST_MAX: Final = 32
-"""Connections to one host, however many destinations live there."""
+"""Connections to one host, however many destinations live there. It is relay's own limit: who waits in vain
+for one is not to blame."""
 
 PROXY_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 """What proxies answer to CONNECT when the peer cannot be reached; anything else is their own refusal."""
@@ -373,10 +374,7 @@ class WebhookSender:
     def _fault(self, error: Exception, progress: _Progress) -> apprise_jobs.Fault:
         fault = apprise_jobs.Fault
         if isinstance(error, TimeoutError):
-            if progress.sent:
-                return fault.TIMEOUT
-            unresolved = self._client.resolver.resolving(self._url.host or "")
-            return fault.DNS_UNAVAILABLE if unresolved else fault.CONNECT_TIMEOUT
+            return self._waited_for(progress)
         if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
             return fault.TLS_FAILED
         ours = faults.own(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
@@ -392,6 +390,18 @@ class WebhookSender:
         if isinstance(error, (aiohttp.ClientResponseError, ValueError)):
             return fault.BAD_ANSWER
         return fault.CONNECTION_LOST
+
+    def _waited_for(self, progress: _Progress) -> apprise_jobs.Fault:
+        """What a request that ran out of time was waiting for."""
+        if progress.sent:
+            return apprise_jobs.Fault.TIMEOUT
+        if progress.dialled:
+            return apprise_jobs.Fault.CONNECT_TIMEOUT
+        # Connections to a proxy are not counted: there it can only have been the proxy's own name.
+        proxied = self._client.proxy is not None
+        if proxied or self._client.resolver.resolving(self._url.raw_host or ""):
+            return apprise_jobs.Fault.DNS_UNAVAILABLE
+        return apprise_jobs.Fault.NO_CONNECTION
 
 
 def parse_url(text: str) -> yarl.URL:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import select
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -123,6 +126,23 @@ def sender(make: Make) -> base.Sender:
 def hasty(make: Make) -> base.Sender:
     """A sender to the same peer that does not wait long: for peers that hang."""
     return make(LIMIT)
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port to which connecting never ends: its queue is full and nobody takes from it."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        connected = True
+        while connected:
+            queued = stack.enter_context(socket.socket())
+            queued.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                queued.connect(server.getsockname())
+            connected = bool(select.select([], [queued], [], 0.2)[1])
+        yield server.getsockname()[1]
 
 
 def outgoing(body: bytes, *, attempt: int = 1) -> base.Outgoing:

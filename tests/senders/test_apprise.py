@@ -389,6 +389,7 @@ class TestRecognising:
                 "twice": "json://a.example,json://b.example",
                 "token": "slack://wrong",
                 "local": "syslog://",
+                "library": "amqp://user:password@example.com/queue",
             }
         )
         assert (found["fine"].scheme, found["fine"].problem) == ("mailto", None)
@@ -396,6 +397,7 @@ class TestRecognising:
         assert "missing or malformed" in str(found["token"].problem)
         assert "wrong" not in str(found["token"].problem)
         assert "acts on the machine" in str(found["local"].problem)
+        assert "is not a scheme that relay sends to" in str(found["library"].problem), "none is installed"
         assert (await recognise.check("ntfy://127.0.0.1/t")).service == "ntfy"
 
     @settings(deadline=None, max_examples=200)

@@ -64,7 +64,10 @@ def test_what_is_seen_decides(
     assert str(failure).startswith("renders")
 
 
-OWN = {"dns_unavailable", "no_route", "no_resources", "proxy_failed", "no_worker", "worker_died"}
+OWN = {
+    *("dns_unavailable", "no_route", "no_resources", "no_connection"),
+    *("proxy_failed", "no_worker", "worker_died"),
+}
 """Faults that are relay's or its machine's."""
 
 

@@ -26,7 +26,7 @@ from relay.domain import errors, model
 from relay.senders import headers, network, signing, webhook
 from tests.fakes import dialling, receivers
 from tests.senders.channels import WEBHOOK_BODY
-from tests.senders.conftest import KEY, LIMIT, outgoing
+from tests.senders.conftest import KEY, LIMIT, PATIENCE, outgoing
 
 OLD_KEY = bytes(range(100, 132))
 
@@ -130,9 +130,18 @@ async def test_a_name_that_does_not_exist_is_not_a_resolver_that_is_down(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("https://slow.invalid/", None),
+        ("https://müller.invalid/", None),
+        ("https://hooks.example/", "http://slow.invalid:3128"),
+    ],
+)
 async def test_a_resolver_that_does_not_answer_is_not_charged_to_the_destination(
-    client: webhook.WebhookClient, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None
 ) -> None:
+    client = webhook.WebhookClient(network.AddressPolicy(), proxy=proxy)
     answered = threading.Event()
 
     def resolve(*args: object, **kwargs: object) -> object:
@@ -142,9 +151,10 @@ async def test_a_resolver_that_does_not_answer_is_not_charged_to_the_destination
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
         with pytest.raises(errors.SendError) as caught:
-            await sender_to("https://slow.invalid/", client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
+            await sender_to(url, client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
     finally:
         answered.set()
+        await client.aclose()
     assert (caught.value.reason, caught.value.charged) == ("dns_unavailable", False)
 
 
@@ -388,6 +398,52 @@ async def test_a_destination_that_hangs_holds_up_no_other(
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
     assert receiver.connections == webhook.CONNECTIONS_PER_HOST_MAX
+
+
+async def test_waiting_for_a_connection_of_our_own_is_charged_to_nobody(
+    receiver: receivers.Receiver,
+) -> None:
+    """Other destinations of the same host have them all, because they hang."""
+    opened = network.AddressPolicy(["127.0.0.0/8"])
+    client = webhook.WebhookClient(opened, connections_per_host_max=2)
+    try:
+        receiver.script = [receivers.Answer(manner=receivers.Manner.HANG)] * 2
+        neighbour = sender_to(f"{receiver.url}/hangs", client, timeout=PATIENCE)
+        hanging = [asyncio.create_task(neighbour.send(outgoing(WEBHOOK_BODY))) for _ in range(2)]
+        await receiver.wait_for(2)
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to(f"{receiver.url}/healthy", client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        assert (caught.value.reason, caught.value.decision) == ("no_connection", errors.Decision.RETRY)
+        assert (caught.value.charged, caught.value.hung) == (False, False)
+        await sender_to(f"{receiver.url}/healthy", client).send(outgoing(WEBHOOK_BODY))
+    finally:
+        await client.aclose()
+    assert [request.path for request in receiver.requests] == ["/hangs", "/hangs", "/healthy"]
+
+
+@pytest.mark.parametrize("through", ["", "proxy"])
+async def test_a_connect_that_hangs_is_the_peers(deaf: int, through: str) -> None:
+    url = f"http://127.0.0.1:{deaf}"
+    client = webhook.WebhookClient(network.AddressPolicy(["127.0.0.0/8"]), proxy=url if through else None)
+    try:
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to("http://hooks.example/" if through else url, client, timeout=LIMIT).send(
+                outgoing(WEBHOOK_BODY)
+            )
+    finally:
+        await client.aclose()
+    assert (caught.value.reason, caught.value.charged, caught.value.hung) == ("connect_timeout", True, True)
+
+
+async def test_a_handshake_that_hangs_is_the_peers(client: webhook.WebhookClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sender = sender_to(f"https://127.0.0.1:{silent.getsockname()[1]}/", client, timeout=LIMIT)
+        with pytest.raises(errors.SendError) as caught:
+            await sender.send(outgoing(WEBHOOK_BODY))
+    assert (caught.value.reason, caught.value.charged, caught.value.hung) == ("connect_timeout", True, True)
 
 
 @pytest.mark.parametrize("host", ["müller.example", "xn--mller-kva.example.", "MÜLLER.example."])
