@@ -132,11 +132,16 @@ def notice_body(form: model.Format, *, type_: str, at: float, title: str, text: 
     return _json({"type": type_, "timestamp": timestamp(at), "data": {"title": title, "text": text}})
 
 
-def destination_failing(name: str, *, since: float, failures: str, reason: str, disabled_at: float) -> str:
-    """What the operator is told of a destination to which nothing has arrived ``since`` then."""
+def destination_failing(
+    name: str, *, share: int, since: float, failures: str, reason: str, disabled_at: float
+) -> str:
+    """What the operator is told of a destination to which nothing has arrived ``since`` then.
+
+    ``share`` is how much of the time until it is disabled has passed, percent.
+    """
     return (
-        f"Nothing has reached the destination {name} since {timestamp(since)}. {failures} failed; the last"
-        f" reason was {reason}. If that goes on it is disabled at {timestamp(disabled_at)}, and what it is"
+        f"Nothing has reached the destination {name} since {timestamp(since)}: {share} % of the time until it is"
+        f" disabled has passed. {failures} failed; the last reason was {reason}. If that goes on it is disabled at {timestamp(disabled_at)}, and what it is"
         f" owed is held. `relay deliveries ls --destination {name}` shows it."
     )
 

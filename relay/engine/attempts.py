@@ -176,6 +176,7 @@ class Attempts:
             since = step.health.failing_since
             text = wording.destination_failing(
                 name,
+                share=step.warning,
                 since=since,
                 failures=_at_least(len(step.health.failing), self._policy),
                 reason=reason,
