@@ -140,9 +140,10 @@ def destination_failing(
     ``share`` is how much of the time until it is disabled has passed, percent.
     """
     return (
-        f"Nothing has reached the destination {name} since {timestamp(since)}: {share} % of the time until it is"
-        f" disabled has passed. {failures} failed; the last reason was {reason}. If that goes on it is disabled at {timestamp(disabled_at)}, and what it is"
-        f" owed is held. `relay deliveries ls --destination {name}` shows it."
+        f"Nothing has reached the destination {name} since {timestamp(since)}: {share} % of the time until it"
+        f" is disabled has passed. {failures} failed; the last reason was {reason}. If that goes on it is"
+        f" disabled at {timestamp(disabled_at)}, and what it is owed is held."
+        f" `relay deliveries ls --destination {name}` shows it."
     )
 
 

@@ -60,6 +60,7 @@ class Definition:
             name=name,
             url=self.url,
             secrets=tuple(one.secret for one in self.secrets),
+            ends=tuple(one.until for one in self.secrets),
             signing_key=self.signing_key,
             headers=self.headers,
             timeout=self.options.timeout,

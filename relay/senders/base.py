@@ -31,13 +31,15 @@ class DestinationSpec:
     """What a destination's sender is made of.
 
     ``secrets`` are ``whsec_…``, newest first, ``signing_key`` is a ``whsk_…``; a webhook needs one of
-    the two kinds, and may have both. ``headers`` go along with every webhook; their values may be
+    the two kinds, and may have both. ``ends`` are when each secret stops signing (epoch seconds, ``None``
+    for never); empty where none does. ``headers`` go along with every webhook; their values may be
     secrets. ``timeout`` is in seconds; ``None`` means the default of its kind, for ``concurrency`` too.
     """
 
     name: str
     url: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    ends: tuple[float | None, ...] = ()
     signing_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float | None = None

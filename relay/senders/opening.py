@@ -75,6 +75,7 @@ class Senders:
                 spec.name,
                 url=checked.url,
                 keys=checked.keys,
+                ends=checked.ends,
                 signing_key=checked.signing_key,
                 headers=checked.headers,
                 client=self._client,
@@ -159,6 +160,7 @@ class _Checked:
 
     url: yarl.URL
     keys: tuple[bytes, ...]
+    ends: tuple[float | None, ...]
     signing_key: ed25519.Ed25519PrivateKey | None
     headers: Mapping[str, str]
 
@@ -178,7 +180,7 @@ def _webhook(spec: base.DestinationSpec) -> _Checked:
         key = signing.parse_private_key(spec.signing_key) if spec.signing_key is not None else None
     except signing.BadSecret as error:
         raise errors.DestinationRefused(spec.name, "signing_key", f"{error}; {_HOW_TO_MAKE_A_KEY}") from None
-    return _Checked(url=url, keys=keys, signing_key=key, headers=_headers(spec, url))
+    return _Checked(url=url, keys=keys, ends=spec.ends, signing_key=key, headers=_headers(spec, url))
 
 
 def _headers(spec: base.DestinationSpec, url: yarl.URL) -> Mapping[str, str]:

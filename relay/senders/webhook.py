@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import math
 import re
 import socket
 import ssl
@@ -208,7 +209,8 @@ class WebhookClient:
 class WebhookSender:
     """Tells one webhook.
 
-    ``keys`` are those of ``v1``, newest first, ``signing_key`` is that of ``v1a``; ``url`` is a checked
+    ``keys`` are those of ``v1``, newest first, and sign until their ``ends`` (epoch seconds; ``None`` or
+    no ``ends`` for good), ``signing_key`` is that of ``v1a``; ``url`` is a checked
     http(s) URL, ``headers`` are checked ones (``headers.parse``) that go along with every request.
     """
 
@@ -219,6 +221,7 @@ class WebhookSender:
         url: yarl.URL,
         keys: Sequence[bytes],
         client: WebhookClient,
+        ends: Sequence[float | None] = (),
         signing_key: ed25519.Ed25519PrivateKey | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
         timeout: float = TIMEOUT,
@@ -228,6 +231,8 @@ class WebhookSender:
         self._name = name
         self._url = url
         self._keys = tuple(keys)
+        self._ends = tuple(math.inf if end is None else end for end in ends) or (math.inf,) * len(self._keys)
+        self._next_end = min(self._ends, default=math.inf)
         self._signing_key = signing_key
         self._own_headers = dict(headers)
         self._client = client
@@ -287,7 +292,10 @@ class WebhookSender:
         return self._judge(response, excerpt)
 
     def _headers(self, outgoing: base.Outgoing) -> dict[str, str]:
-        timestamp = int(self._now())
+        now = self._now()
+        timestamp = int(now)
+        if now >= self._next_end:
+            self._drop_ended(now)
         signature = signing.sign(self._keys, outgoing.delivery_id, timestamp, outgoing.body)
         if self._signing_key is not None:
             entry = signing.sign_asymmetric(self._signing_key, outgoing.delivery_id, timestamp, outgoing.body)
@@ -298,6 +306,12 @@ class WebhookSender:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature,
         }
+
+    def _drop_ended(self, now: float) -> None:
+        """A former secret signs no longer than was promised when it was rotated."""
+        left = [(key, end) for key, end in zip(self._keys, self._ends, strict=True) if end > now]
+        self._keys, self._ends = tuple(key for key, _ in left), tuple(end for _, end in left)
+        self._next_end = min(self._ends, default=math.inf)
 
     async def _post(
         self, body: bytes, headers: dict[str, str], progress: _Progress

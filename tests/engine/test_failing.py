@@ -43,7 +43,7 @@ async def test_warned_of_at_shares_of_the_window_then_disabled(tmp_path: Path) -
         assert of(oncall) == ["destination_failing"] * 3
         assert b"At least 3 deliveries failed; the last reason was http_500" in oncall.taken[-1].body
         for share, told in zip((50, 70, 90), oncall.taken, strict=True):
-            assert f"{share} % of the time until it is disabled".encode() in told.body
+            assert f"{share} % of the time".encode() in told.body
         assert bench.dispatcher.health("failing").failing_since == began
 
         bench.clock.offset += 0.1 * WINDOW
