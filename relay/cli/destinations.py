@@ -188,7 +188,8 @@ def resume(*, name: str, which: str) -> None:
     output.line(f"{output.clean(name)}  {output.clean(body.get('state'))}")
     output.note(
         f"held deliveries: {output.clean(body.get('released'))} are sent now, "
-        f"{output.clean(body.get('superseded'))} superseded, {output.clean(body.get('dropped'))} given up"
+        f"{output.clean(body.get('superseded'))} superseded, {output.clean(body.get('dropped'))} given up, "
+        f"{output.clean(body.get('restored'))} had arrived before"
     )
 
 

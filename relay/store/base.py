@@ -321,7 +321,10 @@ class Deliveries(Protocol):
         ...
 
     async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
-        """End (delivery id, fence) leases that were not used: dead for that reason, with no attempt."""
+        """End (delivery id, fence) leases that were not used: dead for that reason, with no attempt.
+
+        One that arrived before and was not tried since it was redelivered is delivered again instead.
+        """
         ...
 
     async def void_leases(self, *, now: float) -> int:
@@ -352,7 +355,8 @@ class Deliveries(Protocol):
         """Make it pending and due with a fresh budget, whatever its state; ``None`` if unknown.
 
         One whose destination is paused or disabled is held for that reason instead. One that is being
-        sent right now is left alone. Returned as it is then.
+        sent right now is left alone. Returned as it is then. Should one that had arrived be called off
+        (superseded, given up untried, not resumed) it is delivered again, as long as its attempts are kept.
         """
         ...
 

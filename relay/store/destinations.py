@@ -27,11 +27,12 @@ class Which(StrEnum):
 
 
 class Resumed(NamedTuple):
-    """How many deliveries became pending, superseded, dead."""
+    """How many deliveries became pending, superseded, dead, and delivered: those had arrived before."""
 
     released: int = 0
     superseded: int = 0
     dropped: int = 0
+    restored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ class Destinations(Protocol):
         """Store ``health`` and let go of what is held.
 
         What is released is pending with a fresh budget, oldest first, ``rate`` per second from ``now``
-        on. Raises as ``pause`` does.
+        on. What is not told now although it arrived before, and was held because it was redelivered, is
+        delivered again, as of its last arrival. Raises as ``pause`` does.
         """
         ...
 

@@ -294,6 +294,7 @@ MEMBERS: Final = {
     "released": "Held deliveries that will be sent now.",
     "superseded": "Held deliveries that a newer one of their task made pointless.",
     "dropped": "Held deliveries that are given up; they can be redelivered.",
+    "restored": "Held deliveries that are not sent again but had arrived before: they are `delivered`.",
     "overlap": "Seconds for which the old secret signs too.",
     "old_until": "Until when the old secret signs too; `null` where it does not.",
     "public_key": "`whpk_` and base64.",

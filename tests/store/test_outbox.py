@@ -233,6 +233,27 @@ async def test_a_lease_that_is_given_up_ends_its_delivery_without_an_attempt(
     await store.give_up([], reason="too_old")
 
 
+async def test_what_arrived_before_is_delivered_again_when_it_is_given_up_untried(
+    store: base.Store, owed: model.NewDelivery
+) -> None:
+    await claim(store)
+    await store.record_attempts([making.attempt(owed.id, 1, model.Outcome.DELIVERED)])
+    await store.redeliver(owed.id, now=NOW)
+    await claim(store)
+    await store.give_up([(owed.id, 2)], reason="too_old")
+    found = await read(store, owed)
+    assert (found.state, found.reason, found.delivered_at) == ("delivered", None, NOW + 0.25)
+    # One that was tried again, in vain, is dead: that is what became of the last order to send it.
+    await store.redeliver(owed.id, now=NOW)
+    await claim(store)
+    await store.record_attempts([making.attempt(owed.id, 3, model.Outcome.RETRY)])
+    await claim(store, now=NOW + 60)
+    await store.give_up([(owed.id, 4)], reason="too_old")
+    found = await read(store, owed)
+    assert (found.state, found.reason, found.delivered_at) == ("dead", "too_old", None)
+    assert [one.outcome.value for one in await store.attempts(owed.id)] == ["delivered", "retry"]
+
+
 async def test_a_delivery_may_stand_for_another_reason_than_its_attempt_failed(
     store: base.Store, owed: model.NewDelivery
 ) -> None:

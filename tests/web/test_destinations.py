@@ -229,6 +229,19 @@ async def test_nothing_of_what_was_held_need_be_told(api: Any) -> None:
     await api.receiver.wait_for(1)
 
 
+async def test_a_redelivery_that_is_called_off_leaves_what_arrived_delivered(api: Any) -> None:
+    await make(api)
+    await ended_task(api, "made")
+    [told] = await deliveries(api, 1, state="delivered")
+    await api.call("POST", "/destinations/made/pause")
+    again = (await api.call("POST", f"/deliveries/{told['id']}/redeliver")).body
+    assert (again["state"], again["reason"]) == ("held", "paused")
+    resumed = (await api.call("POST", "/destinations/made/resume", json={"which": "none"})).body
+    assert (resumed["released"], resumed["dropped"], resumed["restored"]) == (0, 0, 1)
+    [kept] = await deliveries(api, 1, state="delivered")
+    assert (kept["id"], kept["delivered_at"]) == (told["id"], told["delivered_at"])
+
+
 async def test_gone_is_disabled_and_a_test_that_arrives_enables_it(api: Any) -> None:
     await make(api)
     api.receiver.answer = receivers.Answer(status=410)

@@ -42,7 +42,8 @@ SET
     reason = CAST(:overtaken AS TEXT)
 WHERE task IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
     AND state IN ('pending', 'sending', 'held')
-    AND type IN ('task.queued', 'task.processing', 'task.stalled');
+    AND type IN ('task.queued', 'task.processing', 'task.stalled')
+RETURNING id, state, attempts_made;
 
 -- name: select_due
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
@@ -112,7 +113,7 @@ WHERE deliveries.id = r.value->>'delivery_id'
         r.value->>'outcome' = 'delivered'
         OR (deliveries.state = 'sending' AND deliveries.fence = CAST(r.value->>'fence' AS BIGINT))
     )
-RETURNING id, attempts_made;
+RETURNING id, state, attempts_made;
 
 -- name: insert_attempts
 -- Keep the outcomes that were applied, under the numbers they got.
@@ -124,27 +125,49 @@ SELECT
     r.value->>'outcome', r.value->>'reason', CAST(r.value->>'status_code' AS BIGINT), r.value->>'detail'
 FROM r;
 
+-- name: restore_delivered
+-- What an order to send again that was withdrawn leaves behind: a delivery that arrived before is delivered, as it was.
+-- One whose attempts were deleted meanwhile stays as it is.
+UPDATE deliveries
+SET state = 'delivered', delivered_at = o.arrived_at, reason = NULL
+FROM (
+    SELECT
+        r.value->>'id' AS id,
+        (
+            SELECT a.started_at + a.duration_ms / 1000.0 FROM attempts AS a
+            WHERE a.delivery_id = r.value->>'id' AND a.outcome = 'delivered'
+            ORDER BY a.number DESC LIMIT 1
+        ) AS arrived_at
+    FROM json_each(CAST(:rows AS TEXT)) AS r
+) AS o
+WHERE deliveries.id = o.id
+    AND deliveries.state IN ('dead', 'superseded')
+    AND o.arrived_at IS NOT NULL
+RETURNING id;
+
 -- name: release_leases
 -- Give back leases that were not used; what was overtaken meanwhile is not owed again, here and below.
-UPDATE deliveries AS d
+UPDATE deliveries
 SET
     state = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN 'superseded' ELSE 'pending' END,
     leased_until = NULL,
     next_attempt_at = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN NULL
         ELSE CAST(:now AS DOUBLE PRECISION) END
 FROM json_each(CAST(:rows AS TEXT)) AS r
-WHERE d.id = r.value->>'id'
-    AND d.state = 'sending'
-    AND d.fence = CAST(r.value->>'fence' AS BIGINT);
+WHERE deliveries.id = r.value->>'id'
+    AND deliveries.state = 'sending'
+    AND deliveries.fence = CAST(r.value->>'fence' AS BIGINT)
+RETURNING id, state, attempts_made;
 
 -- name: give_up_leases
 -- End leases that were not used.
-UPDATE deliveries AS d
+UPDATE deliveries
 SET state = 'dead', leased_until = NULL, reason = CAST(:reason AS TEXT)
 FROM json_each(CAST(:rows AS TEXT)) AS r
-WHERE d.id = r.value->>'id'
-    AND d.state = 'sending'
-    AND d.fence = CAST(r.value->>'fence' AS BIGINT);
+WHERE deliveries.id = r.value->>'id'
+    AND deliveries.state = 'sending'
+    AND deliveries.fence = CAST(r.value->>'fence' AS BIGINT)
+RETURNING id, state, attempts_made, attempts_base;
 
 -- name: void_leases
 -- Take every lease back.
@@ -155,7 +178,7 @@ SET
     next_attempt_at = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN NULL
         ELSE CAST(:now AS DOUBLE PRECISION) END
 WHERE state = 'sending' AND state NOT IN ('delivered', 'superseded')
-RETURNING id;
+RETURNING id, state, attempts_made;
 
 -- name: expire_leases
 -- Take back leases that are past.
@@ -168,7 +191,7 @@ SET
 WHERE state = 'sending'
     AND state NOT IN ('delivered', 'superseded')
     AND leased_until <= CAST(:now AS DOUBLE PRECISION)
-RETURNING id;
+RETURNING id, state, attempts_made;
 
 -- name: shift_due
 -- Bring due times and leases forward by as much as the clock was set back.

@@ -140,7 +140,7 @@ FROM (
         AND task IS NOT NULL
 ) AS o
 WHERE deliveries.id = o.id AND o.place > 1
-RETURNING id;
+RETURNING deliveries.id, deliveries.state, deliveries.attempts_made;
 
 -- name: release_held
 -- Owe again what is held for one destination, with a fresh budget, :pause seconds apart.
@@ -185,7 +185,7 @@ SET state = 'dead', reason = CAST(:dropped AS TEXT)
 WHERE state = 'held'
     AND state NOT IN ('delivered', 'superseded')
     AND destination || '' = CAST(:destination AS TEXT)
-RETURNING id;
+RETURNING id, state, attempts_made;
 
 -- name: select_canary
 -- The token that shows whether a key opens what is sealed.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.domain import model
 from relay.store import base
-from relay.store.sql import batches, database, destinations, rows
+from relay.store.sql import batches, database, destinations, outbox, rows
 from relay.store.sql.queries import QUERIES
 
 
@@ -25,8 +26,12 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
             **batches.rows(rows.outcome_row(attempts[index]) for index in first.values()),
             "overtaken": base.NEWER_TOLD,
         }
-        for delivery_id, number in await transaction.fetch(QUERIES["settle_deliveries"], outcomes):
+        settled = await transaction.fetch(QUERIES["settle_deliveries"], outcomes)
+        for delivery_id, _, number in settled:
             numbers[first[delivery_id]] = number
+        # What was overtaken. What is dead was tried in vain: that is what became of the order to send it.
+        overtaken = [row for row in settled if row[1] == model.DeliveryState.SUPERSEDED]
+        await outbox.restore(transaction, overtaken)
         left = [index for index in left if index not in set(first.values())]
     kept = [
         rows.attempt_row(attempt, number=number)

@@ -50,21 +50,27 @@ class Deliveries(Part):
         """See ``base.Deliveries.release``."""
         if leases:
             given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
-            await self._write(QUERIES["release_leases"], {**given, **_taken_back(now)})
+            await self._take_back(QUERIES["release_leases"], {**given, **_taken_back(now)})
 
     async def give_up(self, leases: Sequence[tuple[str, int]], *, reason: str) -> None:
         """See ``base.Deliveries.give_up``."""
         if leases:
             given = batches.rows({"id": delivery_id, "fence": fence} for delivery_id, fence in leases)
-            await self._write(QUERIES["give_up_leases"], {**given, "reason": reason})
+
+            async def work(transaction: database.Transaction) -> None:
+                ended = await transaction.fetch(QUERIES["give_up_leases"], {**given, "reason": reason})
+                # Those that were tried again, in vain, are dead.
+                await outbox.restore(transaction, [row for row in ended if row[2] == row[3]])
+
+            await self._database.transact(work)
 
     async def void_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.void_leases``."""
-        return len(await self._write(QUERIES["void_leases"], _taken_back(now)))
+        return await self._take_back(QUERIES["void_leases"], _taken_back(now))
 
     async def expire_leases(self, *, now: float) -> int:
         """See ``base.Deliveries.expire_leases``."""
-        return len(await self._write(QUERIES["expire_leases"], _taken_back(now)))
+        return await self._take_back(QUERIES["expire_leases"], _taken_back(now))
 
     async def shift_due(self, *, seconds: float) -> int:
         """See ``base.Deliveries.shift_due``."""
@@ -128,6 +134,16 @@ class Deliveries(Part):
         """See ``base.Deliveries.count_deliveries``."""
         counted = await self._database.read(QUERIES["count_open_deliveries"], {})
         return {(row[0], model.DeliveryState(row[1])): row[2] for row in counted}
+
+    async def _take_back(self, statement: str, parameters: database.Parameters) -> int:
+        """Take leases back, which withdraws what was overtaken; how many."""
+
+        async def work(transaction: database.Transaction) -> int:
+            taken = await transaction.fetch(statement, parameters)
+            await outbox.restore(transaction, taken)
+            return len(taken)
+
+        return await self._database.transact(work)
 
 
 def _taken_back(now: float) -> dict[str, object]:

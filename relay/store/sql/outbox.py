@@ -1,12 +1,16 @@
-"""Putting deliveries into the outbox, for the first time or again, inside somebody's transaction."""
+"""Putting deliveries into the outbox, for the first time or again, and what is left when that is called off:
+inside somebody's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from relay.domain import model
 from relay.store.sql import batches, database, rows
 from relay.store.sql.queries import QUERIES
+
+_WITHDRAWN: Final = frozenset({model.DeliveryState.DEAD, model.DeliveryState.SUPERSEDED})
 
 
 async def insert(
@@ -45,3 +49,15 @@ async def redeliver(
         "state": state,
     }
     return await transaction.fetch(QUERIES["redeliver"], parameters)
+
+
+async def restore(transaction: database.Transaction, withdrawn: Iterable[database.Row]) -> int:
+    """Nobody wants these sent any more: those that arrived before are delivered, as they were; how many.
+
+    ``withdrawn`` are rows that begin with (id, state, attempts made). Those that are not dead or superseded
+    are left alone; for those that were never attempted no statement is run.
+    """
+    tried = [{"id": row[0]} for row in withdrawn if row[1] in _WITHDRAWN and row[2] > 0]
+    if not tried:
+        return 0
+    return len(await transaction.fetch(QUERIES["restore_delivered"], batches.rows(tried)))

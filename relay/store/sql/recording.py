@@ -84,7 +84,9 @@ async def _supersede(transaction: database.Transaction, winners: Sequence[base.T
     ended = [{"id": write.task.id} for write in winners if write.supersede]
     if ended:
         parameters = {**batches.rows(ended), "overtaken": base.NEWER_TOLD}
-        await transaction.fetch(QUERIES["supersede_deliveries"], parameters)
+        await outbox.restore(
+            transaction, await transaction.fetch(QUERIES["supersede_deliveries"], parameters)
+        )
 
 
 async def _resolve_submissions(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:

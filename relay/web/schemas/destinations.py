@@ -141,6 +141,7 @@ class Resumed(Destination):
     released: int
     superseded: int
     dropped: int
+    restored: int
 
 
 class Secret(common.Out):
