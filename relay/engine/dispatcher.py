@@ -66,6 +66,7 @@ class Dispatcher:
         self._ahead = clock.now() - clock.monotonic()
         self._starved = False
         self._owed_meanwhile: dict[str, float] | None = None
+        self._strays: set[str] = set()
         self._lanes = lanes.Lanes()
         self._attempts = attempts.Attempts(
             recorder=recorder,
@@ -169,6 +170,8 @@ class Dispatcher:
                     seat.give_back()
             elif seat is not None:
                 self._start(seat, _first_claim(delivery))
+            elif delivery.held is not None:
+                self.held(delivery.destination)
             else:
                 self._owed_fresh(delivery)
 
@@ -190,6 +193,12 @@ class Dispatcher:
             self._checked_at = float("-inf")  # it slipped in: hold it soon
         self.wake.set()
 
+    def held(self, destination: str) -> None:
+        """Something for ``destination`` is stored as held: if that takes everything by now, it is a stray."""
+        if self._lanes.held(destination) is None:
+            self._strays.add(destination)
+            self.wake.set()
+
     def _owed_fresh(self, delivery: model.NewDelivery) -> None:
         lane = self._lanes.get(delivery.destination)
         if lane is not None and delivery.held is None:
@@ -203,6 +212,7 @@ class Dispatcher:
         if self._draining:
             return None
         await self._follow_clock()
+        await self._release_strays()
         if self._clock.monotonic() - self._checked_at >= RECHECK:
             await self._read_due()
             await self._hold_strays()
@@ -305,6 +315,17 @@ class Dispatcher:
             if held := await self._store.hold(name, reason):
                 log.info("held", destination=name, reason=reason.value, deliveries=held)
 
+    async def _release_strays(self) -> None:
+        """What was on its way into the outbox as held while its destination was resumed is owed after all."""
+        while self._strays:
+            name = next(iter(self._strays))
+            if self._lanes.held(name) is None:
+                now = self._clock.now()
+                if released := await self._store.release_strays(name, now=now):
+                    log.info("released", destination=name, deliveries=released)
+                    self.owed(name, now)
+            self._strays.discard(name)
+
     # -- one delivery ---------------------------------------------------------------------------
 
     def _start(self, seat: seats.Seat, claim: model.Claim) -> None:
@@ -333,6 +354,8 @@ class Dispatcher:
             attempt = await self._attempts.record(lane, claim, attempt)
             if attempt.next_attempt_at is not None:
                 self.owed(claim.destination, attempt.next_attempt_at)
+            elif attempt.state is model.DeliveryState.HELD:
+                self.held(claim.destination)
             for notice in attempt.notices:
                 self._owed_fresh(notice)
             if current and _arrived(claim, result):

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from relay import metrics
+from relay.domain import model
 from relay.engine import clock as clocks
 from relay.engine import dispatcher
 from relay.store import base as store_base
@@ -81,6 +82,8 @@ class Janitor:
         for (destination, state), count in (await self._store.count_deliveries()).items():
             key = (self._dispatcher.label(destination), state.value)
             counts[key] = counts.get(key, 0) + count
+            if state is model.DeliveryState.HELD:
+                self._dispatcher.held(destination)
         metrics.DELIVERIES.clear()
         for labels, count in counts.items():
             metrics.DELIVERIES.labels(*labels).set(count)

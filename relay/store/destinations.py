@@ -110,6 +110,11 @@ class Destinations(Protocol):
         from ``now`` on; how many."""
         ...
 
+    async def release_strays(self, destination: str, *, now: float) -> int:
+        """What is held for a destination that is there, and neither paused nor disabled by what is stored, is
+        due now, its budget as it is; how many. For what was stored as held while that was resumed."""
+        ...
+
     async def hold(self, destination: str, reason: model.HoldReason) -> int:
         """Hold what is pending for it, but tests; how many. For what slipped in while it was paused."""
         ...

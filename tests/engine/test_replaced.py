@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from relay.domain import model
+from relay.domain import health, model
 from relay.engine import outbox
+from relay.store import destinations
 from tests.engine import sending
 from tests.engine.test_holds import GONE
 
@@ -92,3 +94,68 @@ async def test_a_test_is_sent_once(tmp_path: Path) -> None:
             assert (done.type, done.state, done.reason) == (outbox.TEST_TYPE, State.DEAD, reason)
         bench.advance(100_000)
         assert await bench.told(peer) == [outbox.TEST_TYPE] * 2
+
+
+async def test_an_outcome_that_a_resume_overtook_is_not_held_for_good(tmp_path: Path) -> None:
+    """It was judged under the pause and is written after the resume."""
+    peer = sending.Peer("a", concurrency=1, answers=[sending.failure()])
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [told] = await bench.fresh("a")
+        await peer.asked(1)
+        paused = bench.pause("a")
+        await bench.store.pause(paused)
+        commit, go_on, judged = bench.writes._write, asyncio.Event(), asyncio.Event()
+
+        async def slow(batch):  # type: ignore[no-untyped-def]
+            judged.set()
+            await go_on.wait()
+            return await commit(batch)
+
+        bench.writes._write = slow
+        peer.open.set()
+        await judged.wait()
+        resumed = health.resumed(paused)
+        bench.dispatcher.set_health(resumed)
+        now = bench.clock.now()
+        await bench.store.resume(resumed, which=destinations.Which.ALL, now=now, rate=1000.0)
+        go_on.set()
+        await bench.until(told, State.DELIVERED)
+
+
+async def test_what_the_last_process_left_held_at_an_active_destination_is_owed(tmp_path: Path) -> None:
+    async with sending.running(tmp_path, {}) as bench:
+        held = model.NewDelivery(
+            id="msg_left",
+            task=None,
+            destination="a",
+            type="task.failed",
+            notification=model.Notification(
+                id="ntf_left", format=model.Format.WEBHOOK, type="task.failed", body=b"{}"
+            ),
+            created_at=bench.clock.now(),
+            held=model.HoldReason.PAUSED,
+        )
+        await bench.store.add_deliveries([held])
+    async with sending.running(tmp_path, {"a": sending.Peer("a")}) as bench:
+        await bench.until("msg_left", State.DELIVERED)
+
+
+async def test_what_is_registered_while_a_destination_is_paused_and_resumed_is_told(tmp_path: Path) -> None:
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        owed: list[str] = []
+        for _ in range(20):
+            paused = bench.pause("a")
+            await bench.store.pause(paused)
+            coming = asyncio.gather(*(bench.fresh("a") for _ in range(10)))
+            await asyncio.sleep(0)
+            resumed = health.resumed(paused)
+            bench.dispatcher.set_health(resumed)
+            now = bench.clock.now()
+            await bench.store.resume(resumed, which=destinations.Which.ALL, now=now, rate=1e6)
+            bench.dispatcher.owed("a", now)
+            owed += [one for [one] in await coming]
+        bench.advance(1)
+        for one in owed:
+            await bench.until(one, State.DELIVERED)

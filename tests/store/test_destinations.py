@@ -144,6 +144,23 @@ async def test_inline_destinations_go_when_nobody_named_them_for_long(store: bas
     assert await store.healths() == []
 
 
+async def test_strays_are_released_only_where_nothing_is_paused(store: base.Store) -> None:
+    held = [
+        dataclasses.replace(making.delivery(None, status=reason), held=reason) for reason in model.HoldReason
+    ]
+    other = dataclasses.replace(making.delivery(None, "other"), held=model.HoldReason.PAUSED)
+    await store.add_deliveries([*held, other])
+    await store.pause(PAUSED)
+    assert await store.release_strays("renders", now=NOW) == 0
+    await store.resume(health.resumed(PAUSED), which=destinations.Which.ALL, now=NOW, rate=1.0)
+    late = dataclasses.replace(making.delivery(None, status="late"), held=model.HoldReason.PAUSED)
+    await store.add_deliveries([late])
+    assert await store.release_strays("renders", now=NOW) == 1
+    found = await read(store, late)
+    assert (found.state, found.reason, found.next_attempt_at) == ("pending", None, NOW)
+    assert (await read(store, other)).state is model.DeliveryState.HELD
+
+
 async def test_an_inline_destination_stays_while_a_running_task_will_owe_it_something(
     store: base.Store,
 ) -> None:

@@ -178,6 +178,20 @@ FROM (
 WHERE deliveries.id = o.id
 RETURNING id;
 
+-- name: release_strays
+-- Owe again, now, what is held for one destination that takes everything.
+UPDATE deliveries
+SET state = 'pending', next_attempt_at = CAST(:now AS DOUBLE PRECISION), reason = NULL
+WHERE state = 'held'
+    AND state NOT IN ('delivered', 'superseded')
+    AND destination || '' = CAST(:destination AS TEXT)
+    AND NOT EXISTS (
+        SELECT 1 FROM destination_health AS h
+        WHERE h.destination = CAST(:destination AS TEXT)
+            AND (h.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL)
+    )
+RETURNING id;
+
 -- name: drop_held
 -- Give up what is held for one destination.
 UPDATE deliveries

@@ -121,6 +121,11 @@ class Destinations(Part):
         }
         return len(await self._write(QUERIES["release_missing"], parameters))
 
+    async def release_strays(self, destination: str, *, now: float) -> int:
+        """See ``stored.Destinations.release_strays``."""
+        parameters = {"destination": destination, "now": now}
+        return len(await self._write(QUERIES["release_strays"], parameters))
+
     async def hold(self, destination: str, reason: model.HoldReason) -> int:
         """See ``stored.Destinations.hold``."""
         parameters = {"destination": destination, "reason": reason}
