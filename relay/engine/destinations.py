@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import structlog
 
-from relay import sealing
+from relay import metrics, sealing
 from relay.domain import errors, ids, model
 from relay.domain import health as healths
 from relay.engine import clock as clocks
@@ -289,6 +289,7 @@ class Destinations:
                 if self._roster.health(name) is after:
                     self._roster.set_health(before)
                 raise
+            metrics.DEAD.labels(self._dispatcher.label(name), stored.NOT_RESUMED).inc(resumed.dropped)
             self._dispatcher.owed(name, now)
             return self.get(name), resumed
 
