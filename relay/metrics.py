@@ -30,6 +30,12 @@ ATTEMPTS: Final = Counter(
     ["destination", "outcome", "reason"],
     registry=REGISTRY,
 )
+DEAD: Final = Counter(
+    "relay_deliveries_dead_total",
+    "Deliveries given up, but tests, by the reason that the delivery shows.",
+    ["destination", "reason"],
+    registry=REGISTRY,
+)
 ATTEMPT_SECONDS: Final = Histogram(
     "relay_delivery_attempt_seconds",
     "Duration of an attempt.",

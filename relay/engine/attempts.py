@@ -235,6 +235,9 @@ class Attempts:
         """The one canonical line, and the counters."""
         reason = attempt.reason or "ok"
         metrics.ATTEMPTS.labels(label, attempt.outcome.value, reason).inc()
+        lost = attempt.state is model.DeliveryState.DEAD and claim.type != outbox.TEST_TYPE
+        if lost and number is not None:
+            metrics.DEAD.labels(label, attempt.delivery_reason or reason).inc()
         metrics.ATTEMPT_SECONDS.labels(label).observe(attempt.duration_ms / 1000.0)
         now = self._clock.now()
         if attempt.outcome is model.Outcome.DELIVERED:

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from relay import metrics
 from relay.domain import backoff, errors, health, model
 from relay.engine import attempts, batcher, lanes, outbox, seats, supervisor, trials
 from relay.engine import clock as clocks
@@ -286,6 +287,7 @@ class Dispatcher:
         leases = [(claim.delivery_id, claim.fence) for claim in claims]
         await self._store.give_up(leases, reason=attempts.TOO_OLD)
         for claim in claims:
+            metrics.DEAD.labels(self.label(claim.destination), attempts.TOO_OLD).inc()
             log.warning(
                 "given up",
                 delivery=claim.delivery_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests import harness
@@ -49,6 +50,35 @@ async def test_a_receiver_that_never_answers_ends_dead_and_redeliver_brings_it(t
         [delivered] = await relay.until_state("delivered")
         assert delivered["id"] == dead["id"] == hook.requests[-1].headers["webhook-id"]
         assert delivered["attempts_made"] == 3
+
+
+async def test_what_is_given_up_is_counted_for_the_alert(tmp_path: Path) -> None:
+    async with (
+        receivers.serve() as hook,
+        sandbox.running_sandbox(speed=1000) as upstream,
+        harness.running(tmp_path, upstream, {"spent": harness.webhook(hook, schedule=[0, 0.1])}) as relay,
+    ):
+        hook.answer = receivers.Answer(status=500)
+        await relay.submit(notify=["spent"])
+        [dead] = await relay.until_state("dead")
+        counted = f'relay_deliveries_dead_total{{destination="spent",reason="{dead["reason"]}"}} 1.0'
+        async with asyncio.timeout(10):  # it is counted once it is recorded
+            while counted not in await measurements(relay):
+                await asyncio.sleep(0.01)
+        # Somebody's wish is counted as such.
+        await relay.call("POST", "/destinations/spent/pause")
+        await relay.submit(notify=["spent"])
+        await relay.until_state("held")
+        await relay.call("POST", "/destinations/spent/resume", json={"which": "none"})
+        assert 'relay_deliveries_dead_total{destination="spent",reason="not_resumed"} 1.0' in (
+            await measurements(relay)
+        )
+
+
+async def measurements(relay: harness.Relay) -> str:
+    """What Prometheus reads."""
+    async with relay.session.get(f"{relay.url}/metrics") as reply:
+        return await reply.text()
 
 
 async def test_what_is_owed_survives_a_restart(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relay import metrics
 from relay.domain import errors, model
 from tests.engine import sending
 
@@ -15,6 +16,12 @@ WINDOW = sending.POLICY.window
 
 def of(peer: sending.Peer) -> list[str]:
     return [one.type.removeprefix("relay.operator.") for one in peer.taken]
+
+
+def dead_of(destination: str, reason: str) -> float:
+    """How many deliveries were counted as given up."""
+    labels = {"destination": destination, "reason": reason}
+    return metrics.REGISTRY.get_sample_value("relay_deliveries_dead_total", labels) or 0.0
 
 
 async def fail(bench: sending.Bench, peer: sending.Peer) -> str:
@@ -91,6 +98,7 @@ async def test_a_test_that_fails_is_not_charged(tmp_path: Path) -> None:
 
 async def test_what_is_too_old_is_given_up_instead_of_sent(tmp_path: Path) -> None:
     peer = sending.Peer("a", options=model.DestinationOptions(age_max=100.0))
+    before = dead_of("a", "too_old")
     async with sending.running(tmp_path, {"a": peer}, schedule=(0.0, 60.0, 60.0)) as bench:
         [old] = await bench.pending("a", age=101.0)
         [young] = await bench.pending("a", age=50.0)
@@ -108,6 +116,7 @@ async def test_what_is_too_old_is_given_up_instead_of_sent(tmp_path: Path) -> No
         dead = await bench.until(late, State.DEAD)
         assert (dead.reason, dead.attempts_made) == ("too_old", 2), "the next try would come too late"
         assert [one.reason for one in await bench.store.attempts(late)] == ["http_500"] * 2
+        assert dead_of("a", "too_old") == before + 2, "with an attempt and without"
         await bench.idle()
         bench.assert_no_seat_is_taken()
 

@@ -11,10 +11,19 @@ import pytest
 import yaml
 
 from relay import metrics
+from relay.engine import attempts, lanes
+from relay.store import destinations
 
 RULES = Path(__file__).parents[2] / "config" / "alerts.example.yml"
 SELECTOR = re.compile(r"\b(relay_\w+)(?:\{([^}]*)\})?")
-LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
+LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
+VALUES: dict[tuple[str, str], set[str]] = {
+    ("relay_deliveries_dead_total", "reason"): {destinations.NOT_RESUMED, attempts.TOO_OLD},
+    ("relay_destination_state", "state"): set(lanes.STATES),
+    ("relay_polls_total", "outcome"): {"news", "no_news"},
+    ("relay_submissions_total", "outcome"): {"created", "unresolved"},
+}
+"""What a rule may ask a label for: those of the values that code gives it which rules need."""
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -41,7 +50,9 @@ def test_a_rule_names_what_there_is(alert: dict[str, Any]) -> None:
     labels: set[str] = {"job"}
     for name, selector in SELECTOR.findall(alert["expr"]):
         assert name in series, name
-        assert set(LABEL.findall(selector)) <= series[name], selector
+        for label, values in LABEL.findall(selector):
+            assert label in series[name], selector
+            assert set(values.split("|")) <= VALUES[name, label], selector
         labels |= series[name]
     said = " ".join(alert["annotations"].values())
     assert set(re.findall(r"\$labels\.(\w+)", said)) <= labels
