@@ -145,20 +145,37 @@ def test(*, name: str, as_json: bool) -> None:
     \b
     relay destinations test renders
 
-    A test that arrives enables a destination again that was disabled.
+    A test that arrives enables a destination again that was disabled. Exit 1 also where it is disabled
+    afterwards: its answer may say that it wants no more.
     """
-    answer = client.ask("POST", f"/destinations/{client.quoted(name)}/test", timeout=TEST_TIMEOUT)
+    path = f"/destinations/{client.quoted(name)}"
+    answer = client.ask("POST", f"{path}/test", timeout=TEST_TIMEOUT)
     body = answer.json()
     if as_json:
         output.line(answer.text.strip())
     else:
         deliveries.show_one(body)
-    if body.get("state") != model.DeliveryState.DELIVERED:
-        if not as_json:
-            output.note(
-                f"not delivered yet; follow it with: relay deliveries show {output.clean(body.get('id'))}"
-            )
+    delivered = body.get("state") == model.DeliveryState.DELIVERED
+    known = client.ask("GET", path).json()
+    rests = known.get("state") in ("disabled", "paused")
+    if rests:
+        _note_rest(known)
+    elif not delivered and not as_json:
+        output.note(
+            f"not delivered yet; follow it with: relay deliveries show {output.clean(body.get('id'))}"
+        )
+    if not delivered or known.get("state") == "disabled":
         raise exceptions.Exit(1)
+
+
+def _note_rest(known: Mapping[str, Any]) -> None:
+    """That a destination is told nothing, why, and what ends that."""
+    name, reason = output.clean(known.get("name")), known.get("disabled_reason")
+    why = f": {output.clean(reason)}" if reason is not None else ""
+    output.note(
+        f"{name} is {output.clean(known.get('state'))}{why}; what it is owed is held until"
+        f" {'a test arrives, or until ' if reason is not None else ''}relay destinations resume {name}"
+    )
 
 
 @destinations.command("pause")

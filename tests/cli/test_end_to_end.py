@@ -15,6 +15,7 @@ import pytest
 
 from relay.senders import signing
 from tests.cli.conftest import Process, Runner, Starter
+from tests.fakes import receivers
 
 SECRET = signing.format_secret(secrets.token_bytes(32))
 
@@ -180,6 +181,27 @@ async def test_destinations_and_keys(stage: Stage) -> None:
     assert (await relay("keys", "enable", made["id"], RELAY_API_KEY=admin)).code == 0
     assert (await relay("keys", "rm", made["id"])).code == 0
     assert (await relay("keys", "rm", made["id"])).code == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "state"),
+    [
+        (receivers.Answer(headers={"webhook-delivery": "disable"}), "disabled_by_receiver", "delivered"),
+        (receivers.Answer(status=410), "http_410", "dead"),
+    ],
+)
+async def test_a_test_that_disables_its_destination_says_so_and_exits_1(
+    stage: Stage, answer: receivers.Answer, reason: str, state: str
+) -> None:
+    async with receivers.serve() as receiver:
+        receiver.answer = answer
+        (stage.directory / "leaving.url").write_text(receiver.url)
+        await stage.relay("destinations", "add", "leaving", "--url", "@leaving.url")
+        tested = await stage.relay("destinations", "test", "leaving")
+    assert tested.code == 1
+    assert state in tested.out
+    assert f"leaving is disabled: {reason}" in tested.err
+    assert "not delivered yet" not in tested.err
 
 
 REFUSED: list[tuple[list[str], str]] = [

@@ -187,10 +187,33 @@ async def test_stop_redeliver_and_keys_call_their_routes(relay: Runner, peer: Pe
 @pytest.mark.parametrize(("state", "code"), [("delivered", 0), ("pending", 1), ("dead", 1)])
 async def test_a_test_exits_by_whether_it_arrived(relay: Runner, peer: Peer, state: str, code: int) -> None:
     peer.will("POST /destinations/renders/test", DELIVERY | {"state": state, "attempts": [ATTEMPT]})
+    peer.will("GET /destinations/renders", DESTINATION)
     for options in ([], ["--json"]):
         ended = await relay("destinations", "test", "renders", *options)
         assert ended.code == code
         assert state in ended.out
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("delivery", ["delivered", "dead"])
+@pytest.mark.parametrize(
+    ("rests", "said", "ends"),
+    [
+        ({"state": "disabled", "disabled_reason": "gone"}, "renders is disabled: gone", 1),
+        ({"state": "paused"}, "renders is paused", 0),
+    ],
+)
+async def test_a_test_says_that_its_destination_is_told_nothing_else(
+    relay: Runner, peer: Peer, delivery: str, rests: dict[str, str], said: str, ends: int
+) -> None:
+    peer.will("POST /destinations/renders/test", DELIVERY | {"state": delivery, "attempts": [ATTEMPT]})
+    peer.will("GET /destinations/renders", DESTINATION | rests)
+    for options in ([], ["--json"]):
+        ended = await relay("destinations", "test", "renders", *options)
+        assert ended.code == (ends if delivery == "delivered" else 1)
+        assert said in ended.err
+        assert "relay destinations resume renders" in ended.err
+    assert json.loads(ended.out)["state"] == delivery
 
 
 async def test_a_new_key_is_alone_on_stdout(relay: Runner, peer: Peer) -> None:
