@@ -161,11 +161,15 @@ def test(*, name: str, as_json: bool) -> None:
     if rests:
         _note_rest(known)
     elif not delivered and not as_json:
-        output.note(
-            f"not delivered yet; follow it with: relay deliveries show {output.clean(body.get('id'))}"
-        )
+        output.note(_not_delivered(body))
     if not delivered or known.get("state") == "disabled":
         raise exceptions.Exit(1)
+
+
+def _not_delivered(test: Mapping[str, Any]) -> str:
+    if test.get("state") == model.DeliveryState.DEAD:
+        return "not delivered; a test is sent once, so send another when it is mended"
+    return f"not delivered yet; follow it with: relay deliveries show {output.clean(test.get('id'))}"
 
 
 def _note_rest(known: Mapping[str, Any]) -> None:
