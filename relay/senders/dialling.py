@@ -9,12 +9,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-import aiohttp
 import aiohttp.abc
 
+from relay import lookups
 from relay.senders import apprise_jobs
+
+LOOKUPS: Final = 32
+"""Names of receivers that are looked up at once; those that hang get half of it (``lookups.py``)."""
 
 AddressInfo = tuple[Any, ...]
 """As ``socket.getaddrinfo`` gives it: family, type, protocol, canonical name, socket address."""
@@ -26,6 +29,11 @@ def open_socket(info: AddressInfo) -> socket.socket:
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
+def resolver() -> aiohttp.abc.AbstractResolver:
+    """The system's, in threads that nothing but lookups of receivers waits for."""
+    return lookups.Resolver("receivers", threads=LOOKUPS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialling:
     """What resolves names and opens sockets.
@@ -35,7 +43,7 @@ class Dialling:
     with it everything that worker dials; it must be picklable.
     """
 
-    resolver: Callable[[], aiohttp.abc.AbstractResolver] = aiohttp.ThreadedResolver
+    resolver: Callable[[], aiohttp.abc.AbstractResolver] = resolver
     open_socket: Callable[[AddressInfo], socket.socket] = open_socket
     prepare: Callable[[apprise_jobs.Surroundings], None] = apprise_jobs.prepare
 

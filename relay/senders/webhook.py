@@ -27,6 +27,7 @@ import aiohttp.abc
 import yarl
 
 import relay
+from relay import lookups
 from relay.domain import errors, model
 from relay.senders import apprise_jobs, base, dialling, faults, network, signing, verdicts
 from relay.senders import headers as own_headers
@@ -132,6 +133,10 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         """Whether the address of ``host`` is being asked for right now."""
         return host in self._resolving
 
+    def hung(self, host: str) -> bool:
+        """Whether looking ``host`` up takes, or took, as long as anybody would wait."""
+        return isinstance(self._inner, lookups.Resolver) and self._inner.hung(host)
+
     def private(self, host: str) -> bool:
         """Whether ``host`` is an address, or was last resolved to one, that is not public."""
         spelled = network.literal(host)
@@ -140,7 +145,7 @@ class JudgingResolver(aiohttp.abc.AbstractResolver):
         return host.rstrip(".") in self._private
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Let no lookup be waited for."""
         await self._inner.close()
 
 
@@ -159,7 +164,8 @@ class WebhookClient:
         self.policy = policy
         self.proxy = proxy
         self._open_socket = ways.open_socket
-        self.resolver = JudgingResolver(policy, ways.resolver())
+        names = ways.resolver()
+        self.resolver = JudgingResolver(policy, names)
         if proxy is None:
             connector = aiohttp.TCPConnector(
                 resolver=self.resolver,
@@ -172,7 +178,7 @@ class WebhookClient:
         else:
             # Every connection goes to the operator's own proxy, which may well be private.
             connector = aiohttp.TCPConnector(
-                resolver=ways.resolver(), socket_factory=self._socket, limit=0, ssl=tls or True
+                resolver=names, socket_factory=self._socket, limit=0, ssl=tls or True
             )
         self.session = aiohttp.ClientSession(
             connector=connector,
@@ -204,6 +210,7 @@ class WebhookClient:
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
         await self.session.close()
+        await self.resolver.close()
 
 
 class WebhookSender:
@@ -383,7 +390,11 @@ class WebhookSender:
             failure = verdicts.fault(apprise_jobs.Fault.PROXY_FAILED, self._name)
             failure.charged = error.status in PROXY_GATEWAY_STATUSES
             return failure
-        return verdicts.fault(self._fault(error, progress), self._name)
+        failure = verdicts.fault(self._fault(error, progress), self._name)
+        if failure.reason == apprise_jobs.Fault.DNS_UNAVAILABLE:
+            # It may have said at once that it is down, or be busy with the names of others.
+            failure.hung = self._client.resolver.hung(self._url.raw_host or "")
+        return failure
 
     def _fault(self, error: Exception, progress: _Progress) -> apprise_jobs.Fault:
         fault = apprise_jobs.Fault

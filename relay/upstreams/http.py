@@ -24,6 +24,7 @@ import yarl
 from multidict import CIMultiDictProxy
 
 import relay
+from relay import lookups
 from relay.domain import errors
 from relay.upstreams import decoding
 
@@ -36,6 +37,9 @@ PROBLEM_MAX: Final = 64 * 1024
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS; a host that takes longer is down."""
+
+LOOKUPS: Final = 2
+"""Names that one upstream has looked up at once; it has one, or that of the proxy."""
 
 _NOT_NOW: Final = {408: "timeout", 425: "too_early", 429: "rate_limited"}
 
@@ -142,6 +146,7 @@ class Client:
         self._proxy = proxy
         self._now = now
         self._session: aiohttp.ClientSession | None = None
+        self._resolver: lookups.Resolver | None = None
 
     def __repr__(self) -> str:
         return f"<Client of upstream {self.name}>"
@@ -161,8 +166,10 @@ class Client:
                 raise errors.ConfigurationError(
                     f"network.ca_file: {self._ca_file} is not a readable file of PEM certificates"
                 ) from None
+        # Its own, so that neither receivers nor another upstream can keep this one's name waiting.
+        self._resolver = lookups.Resolver(self.name, threads=LOOKUPS)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ssl=context),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=context, resolver=self._resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Accept": self._accept,
@@ -181,6 +188,8 @@ class Client:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def get(
         self,

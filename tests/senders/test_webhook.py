@@ -23,8 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import relay
 from relay.domain import errors, model
+from relay.senders import dialling as ways
 from relay.senders import headers, network, signing, webhook
 from tests.fakes import dialling, receivers
+from tests.fakes import names as fakes
 from tests.senders.channels import WEBHOOK_BODY
 from tests.senders.conftest import KEY, LIMIT, PATIENCE, outgoing
 
@@ -127,6 +129,7 @@ async def test_a_name_that_does_not_exist_is_not_a_resolver_that_is_down(
         await sender_to("https://no-such-name.invalid/secret", client).send(outgoing(WEBHOOK_BODY))
     assert (caught.value.reason, caught.value.charged) == (reason, charged)
     assert caught.value.decision is errors.Decision.RETRY
+    assert not caught.value.hung
     assert "secret" not in str(caught.value)
 
 
@@ -156,6 +159,26 @@ async def test_a_resolver_that_does_not_answer_is_not_charged_to_the_destination
         answered.set()
         await client.aclose()
     assert (caught.value.reason, caught.value.charged) == ("dns_unavailable", False)
+    assert caught.value.hung
+
+
+async def test_a_name_that_waits_for_those_of_others_is_not_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = fakes.Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    monkeypatch.setattr(ways, "LOOKUPS", 1)
+    client = webhook.WebhookClient(network.AddressPolicy())
+    first = asyncio.create_task(sender_to("https://hang.example.test/", client).send(outgoing(WEBHOOK_BODY)))
+    try:
+        await names.until_asked("hang.example.test")
+        with pytest.raises(errors.SendError) as caught:
+            await sender_to("https://a.example.test/", client, timeout=LIMIT).send(outgoing(WEBHOOK_BODY))
+        assert (caught.value.reason, caught.value.hung) == ("dns_unavailable", False)
+    finally:
+        names.answers.set()
+        await asyncio.gather(first, return_exceptions=True)
+        await client.aclose()
 
 
 async def test_a_process_without_descriptors_blames_nobody(
