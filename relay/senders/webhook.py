@@ -393,7 +393,8 @@ class WebhookSender:
         failure = verdicts.fault(self._fault(error, progress), self._name)
         if failure.reason == apprise_jobs.Fault.DNS_UNAVAILABLE:
             # It may have said at once that it is down, or be busy with the names of others.
-            failure.hung = self._client.resolver.hung(self._url.raw_host or "")
+            asked = self._url if self._client.proxy is None else yarl.URL(self._client.proxy)
+            failure.hung = self._client.resolver.hung(asked.raw_host or "")
         return failure
 
     def _fault(self, error: Exception, progress: _Progress) -> apprise_jobs.Fault:

@@ -14,6 +14,9 @@ from tests.fuzz import running
 
 SEED = 20_261_123
 
+# Some thousand requests: on a busy machine they take longer than a test usually may hang.
+pytestmark = pytest.mark.timeout(600)
+
 
 def sound(report: running.Report) -> None:
     assert not report.findings, str(report)
