@@ -108,7 +108,7 @@ async def test_an_outcome_survives_a_locked_database(tmp_path: Path) -> None:
     async with (
         receivers.serve() as hook,
         upstream.running() as fake,
-        harness.running(tmp_path, fake, {"hook": harness.webhook(hook)}) as relay,
+        harness.running(tmp_path, fake, {"hook": harness.webhook(hook, schedule=[0, 600])}) as relay,
     ):
         hook.answer = receivers.Answer(manner=receivers.Manner.HANG)
         end(fake, "t1")
