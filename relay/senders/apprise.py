@@ -227,11 +227,13 @@ class AppriseSender:
         return base.Accepted(status_code=report.status_code)
 
     def _without_secrets(self, report: apprise_jobs.Report) -> apprise_jobs.Report:
-        """A word that only repeats a part of the URL is not told."""
+        """A word that only repeats a part of the URL is not told, nor what a private peer writes."""
         word = report.word
-        if word is None or word in words.KNOWN or word not in self._url.lower():
+        if word is None or word in words.KNOWN:
             return report
-        return dataclasses.replace(report, word="withheld")
+        if report.private or word in self._url.lower():
+            return dataclasses.replace(report, word="withheld")
+        return report
 
 
 def _message(body: bytes) -> tuple[str, str]:

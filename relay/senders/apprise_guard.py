@@ -37,6 +37,9 @@ ASKED_MAX: Final = 7 * 86400
 ANSWERS_MAX: Final = 32
 """Answers noted per send: one per target of the URL, as a rule one."""
 
+_PUBLIC: Final = network.AddressPolicy()
+"""Refuses whatever is not a public address."""
+
 _DIALLING: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
@@ -74,6 +77,8 @@ class Notes:
     rule: network.Rule | None = None
     reached: bool = False
     """Whether an address was allowed and not dialled, because this worker dials nothing."""
+    private: bool = False
+    """Whether a peer was dialled that is not known to be public: a private address, or the proxy."""
 
     def failed(self, fault: apprise_jobs.Fault) -> None:
         """Note a failure on the way."""
@@ -172,8 +177,10 @@ def _guard_addresses(
             return
         # Unix sockets have a path here, and a name that nobody resolved cannot be judged.
         address, port = (str(args[1][0]), args[1][1]) if isinstance(args[1], tuple) else ("", 0)
-        if (address, port) not in proxy_addresses and (rule := policy.refusal(address)) is not None:
+        to_proxy = (address, port) in proxy_addresses
+        if not to_proxy and (rule := policy.refusal(address)) is not None:
             _refuse(rule)
+        notes.private |= to_proxy or _PUBLIC.refusal(address) is not None
         if reach is not apprise_jobs.Reach.DIAL:
             notes.reached = True
             raise Blocked

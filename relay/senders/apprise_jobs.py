@@ -86,7 +86,7 @@ class Report:
     of its error. ``smtp_code`` is that of the refusal, ``smtp_step`` what it refused. ``rule`` is the
     address rule that hit, ``problem`` says why the URL cannot be used at all. ``None`` means that there
     was no such thing. ``reached`` says that an address was allowed and about to be dialled, where
-    ``Reach`` forbade only that.
+    ``Reach`` forbade only that. ``private`` says that a peer is not known to be public.
     """
 
     accepted: bool
@@ -100,6 +100,7 @@ class Report:
     rule: network.Rule | None = None
     problem: str | None = None
     reached: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,7 @@ def _send(job: apprise_jobs.Job) -> apprise_jobs.Report:
         word=answer.word,
         fault=notes.fault or notes.way,
         rule=notes.rule,
+        private=notes.private,
     )
 
 

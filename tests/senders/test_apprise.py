@@ -18,6 +18,7 @@ from relay.domain import errors, model
 from relay.senders import apprise, apprise_jobs, recognise, schemes
 from tests.fakes import receivers, smtp
 from tests.senders import channels
+from tests.senders import workers as prepared
 from tests.senders.conftest import LIMIT, outgoing
 
 LONG = "Output: https://cdn.test/out.mp4\n" + "a rather long prompt with words " * 400
@@ -148,6 +149,29 @@ class TestAddresses:
         assert caught.value.rule == "loopback"
         assert "loopback" in str(caught.value)
         assert receiver.connections == 0
+
+    @pytest.mark.parametrize(
+        ("public", "word", "told"),
+        [
+            (False, "hunter2_of_the_intranet", "withheld"),
+            (False, "invalid_payload", "invalid_payload"),
+            (True, "out_of_order", "out_of_order"),
+        ],
+    )
+    async def test_of_what_a_private_peer_writes_only_known_words_are_told(
+        self, receiver: receivers.Receiver, public: bool, word: str, told: str
+    ) -> None:
+        receiver.answer = receivers.Answer(status=500, body=json.dumps({"error": word}).encode())
+        surroundings = apprise_jobs.Surroundings(allow_private=("127.0.0.0/8",))
+        initializer = prepared.prepare_among_public if public else apprise_jobs.prepare
+        pool = apprise.ApprisePool(surroundings, seats=1, initializer=initializer)
+        try:
+            with pytest.raises(errors.SendError) as caught:
+                await chat(pool, f"json://127.0.0.1:{receiver.port}/").send(outgoing(channels.BODY))
+        finally:
+            await pool.aclose()
+        assert f"answered 500 ({told})" in str(caught.value)
+        assert told == word or word not in str(caught.value)
 
     async def test_a_proxy_is_used_for_names_and_refuses_spelled_addresses(
         self, receiver: receivers.Receiver
