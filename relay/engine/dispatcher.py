@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -68,6 +68,7 @@ class Dispatcher:
         self._starved = False
         self._owed_meanwhile: dict[str, float] | None = None
         self._strays: set[str] = set()
+        self._sending: set[str] = set()
         self._lanes = lanes.Lanes()
         self._attempts = attempts.Attempts(
             recorder=recorder,
@@ -138,6 +139,11 @@ class Dispatcher:
     def keeps_back(self, name: str) -> bool:
         """Whether what is due for it rightly waits: unknown, held, no seat, its pace, its peer's wish."""
         return self._lanes.keeps_back(name, monotonic=self._clock.monotonic())
+
+    @property
+    def sending(self) -> Collection[str]:
+        """What is in flight, by id, its recording included: its lease is kept, whatever the clock says."""
+        return self._sending
 
     def measure(self) -> None:
         """Bring the gauges of destinations up to date."""
@@ -331,6 +337,7 @@ class Dispatcher:
     # -- one delivery ---------------------------------------------------------------------------
 
     def _start(self, seat: seats.Seat, claim: model.Claim) -> None:
+        self._sending.add(claim.delivery_id)
         self._supervisor.spawn(self._deliver(seat, claim), name=f"send {claim.delivery_id}", patient=True)
 
     async def _deliver(self, seat: seats.Seat, claim: model.Claim) -> None:
@@ -363,6 +370,7 @@ class Dispatcher:
             if current and _arrived(claim, result):
                 await self._trials.arrived(lane)
         finally:
+            self._sending.discard(claim.delivery_id)
             seat.give_back()
             if claim.type == outbox.TEST_TYPE:
                 self._trials.attempted(claim.delivery_id)

@@ -64,7 +64,7 @@ class Janitor:
         for chore in self._chores:
             await chore()
         now = self._clock.now()
-        await self._store.expire_leases(now=now)
+        await self._store.expire_leases(now=now, sparing=self._dispatcher.sending)
         retention = store_base.Retention(
             tasks_before=now - self._days.tasks * DAY,
             events_before=now - self._days.events * DAY,

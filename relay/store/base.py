@@ -331,8 +331,8 @@ class Deliveries(Protocol):
         """Make everything that is ``sending`` pending and due. For the start, when no other process sends."""
         ...
 
-    async def expire_leases(self, *, now: float) -> int:
-        """Make ``sending`` rows whose lease is past pending and due again."""
+    async def expire_leases(self, *, now: float, sparing: Collection[str] = ()) -> int:
+        """Make ``sending`` rows whose lease is past pending and due again, but for the ids in ``sparing``."""
         ...
 
     async def shift_due(self, *, seconds: float) -> int:

@@ -214,6 +214,28 @@ async def test_after_a_lost_lease_only_a_success_counts(tmp_path: Path, accepted
         bench.assert_no_seat_is_taken()
 
 
+async def test_a_clock_that_is_set_forward_has_nothing_sent_twice(tmp_path: Path) -> None:
+    """Only what nobody sends any more is owed again, in one go with what would be owed by mistake."""
+    peer = sending.Peer("a", concurrency=4)
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        [delivery_id] = await bench.fresh("a")
+        await peer.asked(1)
+        [forgotten] = await bench.pending("a")
+        now = bench.clock.now()
+        request = store_base.ClaimRequest(destination="a", limit=1)
+        assert await bench.store.claim([request], now=now, leased_until=now + 60)
+        bench.clock.stepped += 3600
+        async with asyncio.timeout(10):
+            while len(peer.taken) < 2:
+                bench.advance(61)
+                await asyncio.sleep(0.005)
+        peer.open.set()
+        await bench.until(forgotten, DELIVERED)
+        await bench.idle()
+        assert sorted(one.delivery_id for one in peer.taken) == sorted([delivery_id, forgotten])
+
+
 async def test_redelivering_what_is_being_sent_changes_nothing(tmp_path: Path) -> None:
     peer = sending.Peer("a")
     peer.open.clear()

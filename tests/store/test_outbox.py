@@ -157,6 +157,15 @@ async def test_a_success_is_recorded_whatever_became_of_it(
     assert found.delivered_at == (NOW if state == "delivered" else NOW + 500) + 0.25
 
 
+async def test_a_lease_of_what_is_still_in_flight_does_not_expire(
+    store: base.Store, owed: model.NewDelivery
+) -> None:
+    await claim(store)
+    assert await store.expire_leases(now=LEASE, sparing=[owed.id, "msg_unknown"]) == 0
+    assert (await read(store, owed)).state is model.DeliveryState.SENDING
+    assert await store.expire_leases(now=LEASE, sparing=["msg_unknown"]) == 1
+
+
 async def test_outcomes_of_one_delivery_in_one_call_apply_in_order(
     store: base.Store, owed: model.NewDelivery
 ) -> None:

@@ -181,7 +181,7 @@ WHERE state = 'sending' AND state NOT IN ('delivered', 'superseded')
 RETURNING id, state, attempts_made;
 
 -- name: expire_leases
--- Take back leases that are past.
+-- Take back leases that are past, but for those of the given deliveries.
 UPDATE deliveries
 SET
     state = CASE WHEN reason = CAST(:overtaken AS TEXT) THEN 'superseded' ELSE 'pending' END,
@@ -191,6 +191,7 @@ SET
 WHERE state = 'sending'
     AND state NOT IN ('delivered', 'superseded')
     AND leased_until <= CAST(:now AS DOUBLE PRECISION)
+    AND id NOT IN (SELECT r.value->>'id' FROM json_each(CAST(:rows AS TEXT)) AS r)
 RETURNING id, state, attempts_made;
 
 -- name: shift_due

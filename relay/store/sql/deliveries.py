@@ -68,9 +68,10 @@ class Deliveries(Part):
         """See ``base.Deliveries.void_leases``."""
         return await self._take_back(QUERIES["void_leases"], _taken_back(now))
 
-    async def expire_leases(self, *, now: float) -> int:
+    async def expire_leases(self, *, now: float, sparing: Collection[str] = ()) -> int:
         """See ``base.Deliveries.expire_leases``."""
-        return await self._take_back(QUERIES["expire_leases"], _taken_back(now))
+        spared = batches.rows({"id": delivery_id} for delivery_id in sparing)
+        return await self._take_back(QUERIES["expire_leases"], {**spared, **_taken_back(now)})
 
     async def shift_due(self, *, seconds: float) -> int:
         """See ``base.Deliveries.shift_due``."""
