@@ -276,7 +276,8 @@ class DestinationOptions:
     ``statuses`` is what it hears, ``None`` what everybody does. ``schedule`` holds the seconds before
     each attempt; its length is the budget. ``timeout`` (seconds) and ``concurrency`` (sends at once)
     of ``None`` are the sender's own. ``rate`` is in deliveries per second, ``None`` without a limit.
-    ``age_max`` is the age in seconds at which a delivery is given up, ``None`` never.
+    ``age_max`` is the age in seconds at which a delivery is given up, counted from when it was made or
+    last asked for again; ``None`` never.
     ``retry_after_max`` caps what a peer may ask relay to wait, seconds.
     """
 
@@ -390,6 +391,7 @@ class Claim:
     """A delivery that the dispatcher holds a lease on, with everything needed to send it.
 
     ``format`` is what ``body`` was composed as; the destination may have become another kind since.
+    ``redelivered_at`` is when somebody last asked for it again, ``None`` for never.
     """
 
     delivery_id: str
@@ -402,6 +404,12 @@ class Claim:
     attempts_base: int
     unknowns_made: int
     created_at: float
+    redelivered_at: float | None = None
+
+    def too_old(self, age_max: float | None, *, at: float) -> bool:
+        """Whether it is not wanted any more at an instant. Who asks for it again wants it once more."""
+        since = self.created_at if self.redelivered_at is None else self.redelivered_at
+        return age_max is not None and at - since > age_max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

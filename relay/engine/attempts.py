@@ -137,8 +137,8 @@ class Attempts:
         if held is not None:
             kept = dataclasses.replace(verdict, state=model.DeliveryState.HELD, next_attempt_at=None)
             return kept, held.value
-        due, age_max = verdict.next_attempt_at, lane.options.age_max
-        if due is not None and age_max is not None and due - claim.created_at > age_max:
+        due = verdict.next_attempt_at
+        if due is not None and claim.too_old(lane.options.age_max, at=due):
             return _given_up(verdict), TOO_OLD
         return verdict, None
 

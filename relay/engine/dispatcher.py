@@ -274,7 +274,7 @@ class Dispatcher:
         for claim in claims:
             sitting = taken[claim.destination]
             lane = sitting[0].lane
-            if lane.options.age_max is not None and now - claim.created_at > lane.options.age_max:
+            if claim.too_old(lane.options.age_max, at=now):
                 too_old.append(claim)
                 continue
             fresh = claim.attempts_made == 0

@@ -279,7 +279,7 @@ MEMBERS: Final = {
     "timeout": "Seconds for one attempt.",
     "concurrency": "Sends at the same time.",
     "rate": "Deliveries per second; `null` without a limit.",
-    "age_max": "Seconds after which what is still owed is given up; `null` never.",
+    "age_max": "Seconds from its making or redelivery after which what is owed is given up; `null` never.",
     "retry_after_max": "The most seconds that its `Retry-After` is heeded for.",
     "headers": "Names of the headers that its requests carry besides relay's own.",
     "NewDestination.headers": "Headers that its requests carry besides relay's own.",

@@ -121,6 +121,25 @@ async def test_what_is_too_old_is_given_up_instead_of_sent(tmp_path: Path) -> No
         bench.assert_no_seat_is_taken()
 
 
+async def test_the_age_of_what_is_asked_for_again_counts_from_then(tmp_path: Path) -> None:
+    peer = sending.Peer("a", options=model.DestinationOptions(age_max=100.0))
+    async with sending.running(tmp_path, {"a": peer}, schedule=(0.0, 60.0, 60.0)) as bench:
+        [old] = await bench.pending("a", age=101.0)
+        bench.dispatcher.owed("a", bench.clock.now())
+        assert (await bench.until(old, State.DEAD)).reason == "too_old"
+        await bench.dispatcher.redeliver(old)
+        assert (await bench.until(old, State.DELIVERED)).attempts_made == 1
+
+        peer.fault = sending.failure()
+        await bench.dispatcher.redeliver(old)
+        await peer.asked(2)
+        again = await bench.until(old, State.PENDING)
+        assert (again.reason, again.attempts_made) == ("http_500", 2)
+        bench.advance(70)
+        dead = await bench.until(old, State.DEAD)
+        assert (dead.reason, dead.attempts_made) == ("too_old", 3), "the next try would come too late again"
+
+
 async def test_a_peer_may_ask_to_wait_as_long_as_its_destination_allows(tmp_path: Path) -> None:
     peer = sending.Peer("a", options=model.DestinationOptions(retry_after_max=100.0))
     peer.answers.append(errors.SendError("busy", reason="http_429", retry_after=5000.0))

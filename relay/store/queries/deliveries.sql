@@ -49,7 +49,7 @@ RETURNING id, state, attempts_made;
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
 SELECT
     d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
-    d.created_at
+    d.created_at, d.redelivered_at
 FROM (
     SELECT * FROM deliveries
     WHERE state = 'pending'
@@ -65,7 +65,7 @@ ORDER BY d.next_attempt_at, d.id;
 -- The same of what was never attempted.
 SELECT
     d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
-    d.created_at
+    d.created_at, d.redelivered_at
 FROM (
     SELECT * FROM deliveries
     WHERE state = 'pending'
@@ -264,7 +264,8 @@ SET
     reason = o.hold,
     attempts_base = deliveries.attempts_made,
     unknowns_made = 0,
-    delivered_at = NULL
+    delivered_at = NULL,
+    redelivered_at = o.due
 FROM (
     SELECT
         d.id,

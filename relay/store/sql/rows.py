@@ -316,6 +316,7 @@ def claim(row: database.Row) -> model.Claim:
         attempts_base=row[7],
         unknowns_made=row[8],
         created_at=row[9],
+        redelivered_at=row[10],
     )
 
 
