@@ -60,6 +60,7 @@ class Dispatcher:
         self.wake = asyncio.Event()
         self._store = store
         self._outbox = box
+        self._resume_rate = resume_rate
         self._supervisor = supervisor
         self._clock = clock
         self._draining = False
@@ -329,7 +330,7 @@ class Dispatcher:
             name = next(iter(self._strays))
             if self._lanes.held(name) is None:
                 now = self._clock.now()
-                if released := await self._store.release_strays(name, now=now):
+                if released := await self._store.release_strays(name, now=now, rate=self._resume_rate):
                     log.info("released", destination=name, deliveries=released)
                     self.owed(name, now)
             self._strays.discard(name)

@@ -110,9 +110,10 @@ class Destinations(Protocol):
         from ``now`` on; how many."""
         ...
 
-    async def release_strays(self, destination: str, *, now: float) -> int:
+    async def release_strays(self, destination: str, *, now: float, rate: float) -> int:
         """What is held for a destination that is there, and neither paused nor disabled by what is stored, is
-        due now, its budget as it is; how many. For what was stored as held while that was resumed."""
+        due from ``now`` on, ``rate`` per second, its budget as it is; how many. For what was stored as held
+        while that was resumed."""
         ...
 
     async def hold(self, destination: str, reason: model.HoldReason) -> int:

@@ -150,13 +150,17 @@ async def test_strays_are_released_only_where_nothing_is_paused(store: base.Stor
     other = dataclasses.replace(making.delivery(None, "other"), held=model.HoldReason.PAUSED)
     await store.add_deliveries([*held, other])
     await store.pause(PAUSED)
-    assert await store.release_strays("renders", now=NOW) == 0
+    assert await store.release_strays("renders", now=NOW, rate=2.0) == 0
     await store.resume(health.resumed(PAUSED), which=destinations.Which.ALL, now=NOW, rate=1.0)
-    late = dataclasses.replace(making.delivery(None, status="late"), held=model.HoldReason.PAUSED)
-    await store.add_deliveries([late])
-    assert await store.release_strays("renders", now=NOW) == 1
-    found = await read(store, late)
-    assert (found.state, found.reason, found.next_attempt_at) == ("pending", None, NOW)
+    late = [
+        dataclasses.replace(making.delivery(None, status=f"late{n}", created_at=NOW - n), held=reason)
+        for n, reason in enumerate([model.HoldReason.PAUSED, model.HoldReason.DESTINATION_MISSING])
+    ]
+    await store.add_deliveries(late)
+    assert await store.release_strays("renders", now=NOW, rate=2.0) == 2
+    found = [await read(store, one) for one in late]
+    assert [(one.state, one.reason) for one in found] == [("pending", None)] * 2
+    assert [one.next_attempt_at for one in found] == [NOW + 0.5, NOW], "oldest first, at the rate"
     assert (await read(store, other)).state is model.DeliveryState.HELD
 
 

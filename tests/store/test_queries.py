@@ -117,7 +117,6 @@ def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str)
         ("release_held", "deliveries_open"),
         ("release_strays", "deliveries_open"),
         ("drop_held", "deliveries_open"),
-        ("release_missing", "deliveries_by_destination"),
     ],
 )
 def test_what_runs_often_is_searched_in_its_index(schema: sqlite3.Connection, name: str, index: str) -> None:

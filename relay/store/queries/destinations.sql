@@ -161,8 +161,8 @@ FROM (
 WHERE deliveries.id = o.id
 RETURNING id;
 
--- name: release_missing
--- The same of what is held because there was no such destination, its budget as it is.
+-- name: release_strays
+-- Owe again what is held for one destination that takes everything, its budget as it is, :pause seconds apart.
 UPDATE deliveries
 SET
     state = 'pending',
@@ -172,19 +172,10 @@ FROM (
     SELECT id, ROW_NUMBER() OVER (ORDER BY created_at, id) - 1 AS place
     FROM deliveries
     WHERE state = 'held'
-        AND destination = CAST(:destination AS TEXT)
-        AND reason = CAST(:reason AS TEXT)
+        AND state NOT IN ('delivered', 'superseded')
+        AND destination || '' = CAST(:destination AS TEXT)
 ) AS o
 WHERE deliveries.id = o.id
-RETURNING id;
-
--- name: release_strays
--- Owe again, now, what is held for one destination that takes everything.
-UPDATE deliveries
-SET state = 'pending', next_attempt_at = CAST(:now AS DOUBLE PRECISION), reason = NULL
-WHERE state = 'held'
-    AND state NOT IN ('delivered', 'superseded')
-    AND destination || '' = CAST(:destination AS TEXT)
     AND NOT EXISTS (
         SELECT 1 FROM destination_health AS h
         WHERE h.destination = CAST(:destination AS TEXT)

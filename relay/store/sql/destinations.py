@@ -114,16 +114,16 @@ class Destinations(Part):
     async def release_missing(self, destination: str, *, now: float, rate: float) -> int:
         """See ``stored.Destinations.release_missing``."""
         parameters = {
-            "destination": destination,
+            **batches.rows([{"name": destination}]),
             "reason": model.HoldReason.DESTINATION_MISSING,
             "now": now,
             "pause": 1.0 / rate,
         }
-        return len(await self._write(QUERIES["release_missing"], parameters))
+        return len(await self._write(QUERIES["unhold_deliveries"], parameters))
 
-    async def release_strays(self, destination: str, *, now: float) -> int:
+    async def release_strays(self, destination: str, *, now: float, rate: float) -> int:
         """See ``stored.Destinations.release_strays``."""
-        parameters = {"destination": destination, "now": now}
+        parameters = {"destination": destination, "now": now, "pause": 1.0 / rate}
         return len(await self._write(QUERIES["release_strays"], parameters))
 
     async def hold(self, destination: str, reason: model.HoldReason) -> int:
