@@ -70,6 +70,12 @@ def options(command: Command) -> Command:
             help="After which what is still owed is given up.",
         ),
         click.option(
+            "--retry-after-max",
+            type=_OrDefault(float, least=0.001),
+            metavar="SECONDS",
+            help="For which its Retry-After is heeded at most.",
+        ),
+        click.option(
             "--headers", metavar="@FILE", help="More headers of a webhook: a JSON object of names and values."
         ),
         click.option("--signing-key", metavar="@FILE", help="The whsk_ key of v1a signatures."),
@@ -82,7 +88,7 @@ def options(command: Command) -> Command:
 def members(wishes: Mapping[str, Any]) -> dict[str, Any]:
     """The members of the request that ``options`` mean; what was not given is left out."""
     found: dict[str, Any] = {}
-    for name in ("prompt", "timeout", "concurrency", "rate", "age_max"):
+    for name in ("prompt", "timeout", "concurrency", "rate", "age_max", "retry_after_max"):
         if wishes.get(name) is not None:
             found[name] = None if wishes[name] == DEFAULT else wishes[name]
     if statuses := list(wishes.get("statuses") or ()):
@@ -98,9 +104,10 @@ def members(wishes: Mapping[str, Any]) -> dict[str, Any]:
         if given is not None and not isinstance(given, dict):
             raise output.Unusable("--headers: give a JSON object of names and values")
         found["headers"] = given
-    for name in ("url", "signing_key"):
-        if (source := wishes.get(name)) is not None:
-            found[name] = secret_input.read(source, what=f"--{name.replace('_', '-')}")
+    if (key := wishes.get("signing_key")) is not None:
+        found["signing_key"] = None if key == DEFAULT else secret_input.read(key, what="--signing-key")
+    if (source := wishes.get("url")) is not None:
+        found["url"] = secret_input.read(source, what="--url")
     return found
 
 

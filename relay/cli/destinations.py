@@ -75,10 +75,13 @@ def _show(body: Mapping[str, Any]) -> None:
         "concurrency": body.get("concurrency"),
         "rate": body.get("rate"),
         "age max": body.get("age_max"),
+        "retry-after max": body.get("retry_after_max"),
         "headers": body.get("headers"),
         "signatures": body.get("signatures"),
     }
-    for name in ("paused_at", "disabled_at", "disabled_reason", "failing_since"):
+    if body.get("old_until") is not None:
+        fields["old secret until"] = output.moment(body["old_until"])
+    for name in ("paused_at", "disabled_at", "disabled_reason", "failing_since", "problem"):
         if body.get(name) is not None:
             value = body[name]
             fields[name.replace("_", " ")] = output.moment(value) if name.endswith(("at", "since")) else value

@@ -117,8 +117,9 @@ class Known:
     """A destination as it may be shown: no URL and no secret.
 
     ``headers`` are the names of headers of its own, ``signatures`` the schemes that it is signed with
-    (``v1``, ``v1a``), ``public_key`` the ``whpk_…`` of the latter. ``problem`` says why nothing can be
-    sent to it, ``None`` where it can.
+    (``v1``, ``v1a``), ``public_key`` the ``whpk_…`` of the latter. ``timeout`` is the one in force,
+    ``None`` where none is known. ``old_until`` is when the last of its former secrets stops signing,
+    perhaps a while ago. ``problem`` says why nothing can be sent to it, ``None`` where it can.
     """
 
     name: str
@@ -130,6 +131,8 @@ class Known:
     headers: tuple[str, ...]
     signatures: tuple[str, ...]
     public_key: str | None
+    timeout: float | None
+    old_until: float | None
     health: model.Health
     problem: str | None
     created_at: float | None
@@ -232,6 +235,8 @@ def shown(record: Record, health: model.Health) -> Known:
         headers=tuple(record.spec.headers),
         signatures=signatures,
         public_key=record.opened.public_key,
+        timeout=record.opened.timeout or record.options.timeout,
+        old_until=max((end for end in record.spec.ends if end is not None), default=None),
         health=health,
         problem=record.problem,
         created_at=record.created_at,

@@ -440,7 +440,13 @@ class Destinations:
         """Store and know it as ``definition`` says; opened again where that makes another sender."""
         spec, opened = definition.spec(known.name), known.opened
         if known.problem is not None or spec != known.spec:
-            opened = await self._open(known.name, definition)
+            try:
+                opened = await self._open(known.name, definition)
+            except errors.SecretMissing:
+                raise errors.RequestRefused(
+                    "nothing would sign this webhook: give it a signing_key, or rotate a secret in first",
+                    pointer="/signing_key",
+                ) from None
         after = dataclasses.replace(
             known,
             spec=spec,

@@ -108,11 +108,13 @@ class Sender(Protocol):
 class Opened:
     """A sender that may be used. ``service`` is what it is sent as, such as ``signed webhook`` or ``Slack``.
 
-    ``public_key`` is the ``whpk_…`` of one that is signed with ``v1a``.
+    ``timeout`` is the seconds that it gives one attempt, ``None`` of one that makes none. ``public_key`` is
+    the ``whpk_…`` of one that is signed with ``v1a``.
     """
 
     sender: Sender
     service: str
+    timeout: float | None = None
     public_key: str | None = None
 
 

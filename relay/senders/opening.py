@@ -67,9 +67,13 @@ class Senders:
 
     def _open(self, spec: base.DestinationSpec, finding: apprise_jobs.Finding | None) -> base.Opened:
         if finding is not None:
-            sender = _chat(spec, finding, self._pool, self._now)
-            return base.Opened(sender=sender, service=finding.service or str(finding.scheme))
-        checked = _webhook(spec)
+            timeout = spec.timeout or _usual(finding)
+            return base.Opened(
+                sender=_chat(spec, finding, self._pool, timeout=timeout, now=self._now),
+                service=finding.service or str(finding.scheme),
+                timeout=timeout,
+            )
+        checked, timeout = _webhook(spec), spec.timeout or webhook.TIMEOUT
         return base.Opened(
             sender=webhook.WebhookSender(
                 spec.name,
@@ -79,11 +83,12 @@ class Senders:
                 signing_key=checked.signing_key,
                 headers=checked.headers,
                 client=self._client,
-                timeout=spec.timeout or webhook.TIMEOUT,
+                timeout=timeout,
                 concurrency=spec.concurrency or webhook.CONCURRENCY,
                 now=self._now,
             ),
             service="signed webhook",
+            timeout=timeout,
             public_key=None if spec.signing_key is None else signing.public_key(spec.signing_key),
         )
 
@@ -124,19 +129,25 @@ def make_senders(
     return Senders(client=client, pool=pool, now=now)
 
 
+def _usual(finding: apprise_jobs.Finding) -> float:
+    """Seconds for one attempt where nobody chose them."""
+    return apprise.MAIL_TIMEOUT if finding.scheme in schemes.MAIL else apprise.CHAT_TIMEOUT
+
+
 def _chat(
     spec: base.DestinationSpec,
     finding: apprise_jobs.Finding,
     pool: apprise.ApprisePool,
+    *,
+    timeout: float,
     now: Callable[[], float],
 ) -> apprise.AppriseSender:
-    usual = apprise.MAIL_TIMEOUT if finding.scheme in schemes.MAIL else apprise.CHAT_TIMEOUT
     return apprise.AppriseSender(
         spec.name,
         url=spec.url,
         scheme=str(finding.scheme),
         pool=pool,
-        timeout=spec.timeout or usual,
+        timeout=timeout,
         concurrency=spec.concurrency or 1,
         now=now,
     )

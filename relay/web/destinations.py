@@ -25,7 +25,7 @@ TEST_PATIENCE: Final = 2.0
 
 async def list_destinations(call: endpoints.Call) -> web.Response:
     """List destinations by name."""
-    shown = [_shown(each) for each in call.services.destinations.all() if _sees(call, each)]
+    shown = [_shown(call, each) for each in call.services.destinations.all() if _sees(call, each)]
     return endpoints.answer(schemas.Destinations(destinations=shown, next_cursor=None))
 
 
@@ -36,7 +36,7 @@ async def create(call: endpoints.Call, *, body: schemas.NewDestination) -> web.R
     """
     made = await call.services.destinations.create(body.name, _definition(body))
     audit.note(call, "destination.created", body.name)
-    members = _members(made.known) | ({} if made.secret is None else {"secret": made.secret})
+    members = _members(call, made.known) | ({} if made.secret is None else {"secret": made.secret})
     return endpoints.answer(
         schemas.DestinationWithSecret(**members),
         status=201,
@@ -46,7 +46,7 @@ async def create(call: endpoints.Call, *, body: schemas.NewDestination) -> web.R
 
 async def show(call: endpoints.Call, *, name: str) -> web.Response:
     """Show a destination."""
-    return endpoints.answer(_shown(_visible(call, name)))
+    return endpoints.answer(_shown(call, _visible(call, name)))
 
 
 async def change(call: endpoints.Call, *, name: str, body: schemas.ChangedDestination) -> web.Response:
@@ -57,7 +57,7 @@ async def change(call: endpoints.Call, *, name: str, body: schemas.ChangedDestin
     _visible(call, name)
     known = await call.services.destinations.change(name, _definition(body))
     audit.note(call, "destination.changed", name, members=",".join(sorted(body.model_fields_set)))
-    return endpoints.answer(_shown(known))
+    return endpoints.answer(_shown(call, known))
 
 
 async def delete(call: endpoints.Call, *, name: str) -> web.Response:
@@ -73,7 +73,7 @@ async def pause(call: endpoints.Call, *, name: str) -> web.Response:
     _visible(call, name)
     known = await call.services.destinations.pause(name)
     audit.note(call, "destination.paused", name)
-    return endpoints.answer(_shown(known))
+    return endpoints.answer(_shown(call, known))
 
 
 async def resume(call: endpoints.Call, *, name: str, body: schemas.Resumption) -> web.Response:
@@ -85,7 +85,7 @@ async def resume(call: endpoints.Call, *, name: str, body: schemas.Resumption) -
     _visible(call, name)
     known, resumed = await call.services.destinations.resume(name, stored.Which(body.which))
     audit.note(call, "destination.resumed", name, which=body.which)
-    return endpoints.answer(schemas.Resumed(**_members(known), **resumed._asdict()))
+    return endpoints.answer(schemas.Resumed(**_members(call, known), **resumed._asdict()))
 
 
 async def rotate_secret(call: endpoints.Call, *, name: str, body: schemas.Rotation) -> web.Response:
@@ -142,13 +142,15 @@ def _definition(body: schemas.DestinationOptions) -> dict[str, Any]:
     return {name: getattr(body, name) for name in body.model_fields_set if name != "name"}
 
 
-def _shown(known: definitions.Known) -> schemas.Destination:
-    return schemas.Destination(**_members(known))
+def _shown(call: endpoints.Call, known: definitions.Known) -> schemas.Destination:
+    return schemas.Destination(**_members(call, known))
 
 
-def _members(known: definitions.Known) -> dict[str, Any]:
+def _members(call: endpoints.Call, known: definitions.Known) -> dict[str, Any]:
     options, health = known.options, known.health
     heard = model.HEARD_BY_DEFAULT if options.statuses is None else options.statuses
+    # What is over is taken away now and then only, but signs nothing from its instant on.
+    overlaps = known.old_until is not None and known.old_until > call.services.clock.now()
     state = {None: "active", model.HoldReason.PAUSED: "paused"}.get(health.hold_reason, "disabled")
     return {
         "name": known.name,
@@ -160,13 +162,14 @@ def _members(known: definitions.Known) -> dict[str, Any]:
         "statuses": [change for change in common.CHANGES if change in heard],
         "prompt": options.prompt,
         "schedule": list(options.schedule),
-        "timeout": options.timeout,
+        "timeout": known.timeout,
         "concurrency": known.sender.concurrency,
         "rate": options.rate,
         "age_max": options.age_max,
         "retry_after_max": options.retry_after_max,
         "headers": sorted(known.headers),
         "signatures": list(known.signatures),
+        "old_until": known.old_until if overlaps else None,
         "state": state,
         "paused_at": health.paused_at,
         "disabled_at": health.disabled_at,

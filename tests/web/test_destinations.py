@@ -154,6 +154,29 @@ async def test_a_change_leaves_the_rest_and_null_is_the_default(api: Any) -> Non
     standardwebhooks.Webhook(SECRET).verify(told.body, told.headers)
 
 
+async def test_the_timeout_in_force_is_shown(api: Any) -> None:
+    assert (await make(api))["timeout"] == 15
+    for kind, url in (("chat", "ntfys://ntfy.example/topic"), ("mail", "mailto://user:word@mail.example")):
+        assert (await make(api, kind, url=url))["timeout"] == {"chat": 10, "mail": 30}[kind]
+    changed = (await api.call("PATCH", "/destinations/made", json={"timeout": 3})).body
+    assert changed["timeout"] == 3
+    changed = (await api.call("PATCH", "/destinations/made", json={"timeout": None})).body
+    assert changed["timeout"] == 15
+
+
+async def test_a_signing_key_goes_where_something_else_signs(api: Any) -> None:
+    key = "whsk_" + base64.b64encode(bytes(range(32))).decode()
+    await make(api, "both", signing_key=key, secret=SECRET)
+    changed = (await api.call("PATCH", "/destinations/both", json={"signing_key": None})).body
+    assert changed["signatures"] == ["v1"]
+    await make(api, signing_key=key)
+    refused = await api.call("PATCH", "/destinations/made", json={"signing_key": None})
+    assert refused.status == 422
+    assert refused.body["errors"][0]["pointer"] == "/signing_key"
+    assert "nothing would sign" in refused.body["detail"]
+    assert (await api.call("GET", "/destinations/made")).body["signatures"] == ["v1a"]
+
+
 async def test_headers_go_out_and_only_their_names_are_shown(api: Any) -> None:
     made = await make(api, headers={"X-Token": "tok-secret-tok"})
     assert made["headers"] == ["X-Token"]
@@ -167,12 +190,14 @@ async def test_both_secrets_sign_during_a_rotation(api: Any) -> None:
     await make(api, secret=SECRET)
     rotated = (await api.call("POST", "/destinations/made/rotate-secret", json={"overlap": 3600})).body
     assert rotated["old_until"] is not None
+    assert (await api.call("GET", "/destinations/made")).body["old_until"] == rotated["old_until"]
     await ended_task(api, "made")
     [told] = await api.receiver.wait_for(1)
     for secret in (rotated["secret"], SECRET):
         standardwebhooks.Webhook(secret).verify(told.body, told.headers)
     again = (await api.call("POST", "/destinations/made/rotate-secret", json={"overlap": 0})).body
     assert again["old_until"] is None
+    assert (await api.call("GET", "/destinations/made")).body["old_until"] is None
     await ended_task(api, "made")
     told = (await api.receiver.wait_for(2))[1]
     standardwebhooks.Webhook(again["secret"]).verify(told.body, told.headers)

@@ -94,8 +94,9 @@ class Rotation(common.In):
 class Destination(common.Out):
     """A destination. ``address`` is all of its URL that may be shown; ``statuses`` is what it hears.
 
-    ``signatures`` are the schemes a webhook is signed with. ``owner`` is the id of the API key that an
-    inline destination belongs to. Seconds and rates of ``null`` are the defaults of its kind.
+    ``signatures`` are the schemes a webhook is signed with, ``old_until`` is when a secret that was rotated
+    away stops signing beside the new one. ``owner`` is the id of the API key that an inline destination
+    belongs to. What is shown of its options is what is in force, chosen or by default.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Destination(common.Out):
     retry_after_max: float
     headers: list[str]
     signatures: list[Literal["v1", "v1a"]]
+    old_until: common.Instant | None
     state: Literal["active", "paused", "disabled"]
     paused_at: common.Instant | None
     disabled_at: common.Instant | None
