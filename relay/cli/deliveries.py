@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 from click import exceptions
 
-from relay.cli import client, options, output, redelivering
+from relay.cli import client, kinds, options, output, redelivering
 from relay.domain import model
 
 
@@ -23,7 +23,7 @@ def deliveries() -> None:
     "--state", type=click.Choice(list(map(str, model.DeliveryState))), help="Only those in this state."
 )
 @click.option("--destination", metavar="NAME", help="Only those to this destination.")
-@click.option("--task", metavar="TASK", help="Only those about this task.")
+@click.option("--task", type=kinds.Task(), metavar="TASK", help="Only those about this task.")
 @click.option("--type", "kind", metavar="TYPE", help="Only those of this type, `task.failed` and so on.")
 @click.option("--reason", metavar="REASON", help="Only those whose last attempt failed for this reason.")
 @options.created

@@ -13,8 +13,8 @@ from typing import Any, Final
 import rich_click as click
 from click import exceptions
 
-from relay.cli import client, deliveries, destination_options, options, output, secret_input
-from relay.domain import model
+from relay.cli import client, deliveries, destination_options, kinds, options, output, secret_input
+from relay.domain import ids, model
 
 TEST_TIMEOUT: Final = 90.0
 """Seconds for the answer to a test: the daemon waits for the first attempt (mail may take 30 s)."""
@@ -102,6 +102,8 @@ def add(*, name: str, secret: str | None, as_json: bool, **wishes: Any) -> None:
 
     http(s) is a signed webhook; every other URL is Apprise's: slack://, discord://, mailto:// and so on.
     """
+    if not ids.is_name(name):
+        raise output.Unusable("NAME: a name looks like [a-z][a-z0-9_]{0,62}")
     body = {"name": name, **destination_options.members(wishes)}
     if "url" not in body:
         body["url"] = secret_input.asked("URL")
@@ -221,7 +223,10 @@ def resume(*, name: str, which: str) -> None:
 @click.argument("name")
 @click.option("--secret", metavar="@FILE", help="The new secret; made where none is given.")
 @click.option(
-    "--overlap", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the old one signs too."
+    "--overlap",
+    type=kinds.Number(float, least=0, most=kinds.OVERLAP_MAX),
+    metavar="SECONDS",
+    help="How long the old one signs too.",
 )
 @options.as_json
 def rotate_secret(*, name: str, secret: str | None, overlap: float | None, as_json: bool) -> None:

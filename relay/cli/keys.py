@@ -41,6 +41,8 @@ def create(*, name: str, role: str, local: bool, config_file: str | None, as_jso
     \b
     relay keys create ops --role admin --local
     """
+    if not name.strip() or len(name) > 100 or not name.isprintable():
+        raise output.Unusable("NAME: give 1 to 100 printable characters")
     if local:
         key, key_id = asyncio.run(_create_local(name, model.Role(role), config_file))
     elif config_file is not None:
@@ -63,8 +65,6 @@ async def _create_local(name: str, role: model.Role, config_file: str | None) ->
 
     from relay.domain import api_keys
 
-    if not name.strip() or len(name) > 100 or not name.isprintable():
-        raise output.Unusable("NAME: give 1 to 100 printable characters")
     settings = files.load(files.path(config_file))
     command = f"relay keys create {shlex.quote(name)} --role {role} --local"
     files.refuse_strangers(settings, command=files.again(command, config_file))

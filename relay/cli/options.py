@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from relay.cli import client, output
+from relay.cli import client, kinds, output
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -19,7 +19,12 @@ def as_json(command: Command) -> Command:
 
 def page(command: Command) -> Command:
     """``--limit`` and ``--cursor``."""
-    limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+    limit = click.option(
+        "--limit",
+        type=kinds.Number(int, least=1, most=kinds.LIMIT_MAX),
+        metavar="N",
+        help=f"At most so many, {kinds.LIMIT_MAX} at once.",
+    )
     cursor = click.option("--cursor", metavar="CURSOR", help="Continue behind a page: its next cursor.")
     return limit(cursor(command))
 
@@ -27,9 +32,12 @@ def page(command: Command) -> Command:
 def created(command: Command) -> Command:
     """``--since`` and ``--until``."""
     since = click.option(
-        "--since", metavar="TIME", help="Only those created then or later, such as 2026-11-23T01:02:03Z."
+        "--since",
+        type=kinds.Instant(),
+        metavar="TIME",
+        help="Only those created then or later, such as 2026-11-23T01:02:03Z.",
     )
-    until = click.option("--until", metavar="TIME", help="Only those created before.")
+    until = click.option("--until", type=kinds.Instant(), metavar="TIME", help="Only those created before.")
     return since(until(command))
 
 

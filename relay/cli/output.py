@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import math
 import re
 import sys
 import unicodedata
@@ -147,10 +148,17 @@ def _width(text: str) -> int:
 def read_json(text: str, *, what: str) -> Any:
     """Decode JSON with exact money. Raises ``Unusable`` naming ``what``."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_float=_finite, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         reason = str(exc) if isinstance(exc, json.JSONDecodeError) else "not JSON"
         raise Unusable(f"{what}: not valid JSON: {reason}") from None
+
+
+def _finite(word: str) -> float:
+    """A number that JSON can say again: ``1e400`` would become Infinity."""
+    if math.isinf(number := float(word)):
+        raise ValueError(word)
+    return number
 
 
 def _refuse_constant(word: str) -> object:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 import rich_click as click
 from click import exceptions
 
-from relay.cli import client, output, waiting
+from relay.cli import client, kinds, output, waiting
 from relay.domain import redelivery as rules
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def selection(command: Command) -> Command:
                 help="Only those in this state; default: dead.",
             ),
             click.option("--destination", metavar="NAME", help="Only those to this destination."),
-            click.option("--task", metavar="TASK", help="Only those about this task."),
+            click.option("--task", type=kinds.Task(), metavar="TASK", help="Only those about this task."),
             click.option("--type", metavar="TYPE", help="Only those of this type, `task.failed` and so on."),
             click.option(
                 "--reason", metavar="REASON", help="Only those whose last attempt failed for this reason."
@@ -62,10 +62,17 @@ def selection(command: Command) -> Command:
             click.option(
                 "--since",
                 "created_after",
+                type=kinds.Instant(),
                 metavar="TIME",
                 help="Only those created then or later, such as 2026-11-23T01:02:03Z.",
             ),
-            click.option("--until", "created_before", metavar="TIME", help="Only those created before."),
+            click.option(
+                "--until",
+                "created_before",
+                type=kinds.Instant(),
+                metavar="TIME",
+                help="Only those created before.",
+            ),
             rate,
         )
     ):
@@ -77,7 +84,7 @@ def rate(command: Command) -> Command:
     """``--rate``."""
     return click.option(
         "--rate",
-        type=click.FloatRange(rules.RATE_MIN, rules.RATE_MAX),
+        type=kinds.Number(float, least=rules.RATE_MIN, most=rules.RATE_MAX),
         metavar="N",
         help=f"Deliveries per second; default: {rules.RATE:g}.",
     )(command)

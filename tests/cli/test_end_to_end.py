@@ -213,7 +213,6 @@ REFUSED: list[tuple[list[str], str]] = [
     (["watch", "task_a", "--notify", "rendrs"], "/notify/0"),
     (["deliveries", "show", "msg_x"], ""),
     (["destinations", "test", "pipelin"], "pipeline"),
-    (["tasks", "ls", "--limit", "100000"], "limit"),
     (["tasks", "ls", "--cursor", "nonsense"], ""),
 ]
 

@@ -113,7 +113,7 @@ async def test_nothing_to_redeliver_is_said_and_nothing_run(relay: Runner, peer:
         ("deliveries redeliver msg_a --all", "not both"),
         ("deliveries redeliver msg_a --destination renders", "belong to --all"),
         ("deliveries redeliver msg_a --yes", "belong to --all"),
-        ("deliveries redeliver --all --yes --rate 0", "0.1<=x<=1000"),
+        ("deliveries redeliver --all --yes --rate 0", "from 0.1 to 1000"),
         ("deliveries redeliver --all --yes --state pending", "dead"),
         ("redeliveries create", "give --all, or at least one of --destination, --task"),
         ("redeliveries create --state held", "at least one of"),
