@@ -379,7 +379,10 @@ class Settings(BaseSettings):
         for where, name in named:
             if name not in self.destinations:
                 meant = complaints.nearest(name, self.destinations)
-                raise ValueError(f"{where}: no destination named {name[:80]!r}{meant}")
+                raise ValueError(
+                    f"{where}: no destination named {name[:80]!r} in the configuration, and none that was"
+                    f" made by API can be named here{meant}"
+                )
         return self
 
     def upstream_by_default(self) -> str | None:

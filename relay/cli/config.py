@@ -34,8 +34,11 @@ def check(*, config_file: str | None) -> None:
 
     \b
     relay config check --config relay.toml
+
+    Where there is a database, names of destinations that were made by API are read from it, and nothing
+    is changed.
     """
-    settings = files.load(files.path(config_file))
+    settings = _load(config_file)
     lines, problems = asyncio.run(_examine(settings, config_file))
     for line in lines:
         output.line(line)
@@ -114,6 +117,68 @@ def _show(judgement: judging.Judgement) -> None:
     output.fields(shown)
 
 
+def _load(config_file: str | None) -> settings_module.Settings:
+    """The settings. Raises ``errors.ConfigurationError``, and ``output.Unusable`` where routes or operator
+    name what was made by API: ``serve`` refuses it too, but cannot know that there is such a destination.
+    """
+    from relay import settings as module
+    from relay.domain import errors
+
+    path = files.path(config_file)
+    try:
+        return files.load(path)
+    except errors.ConfigurationError:
+        try:
+            rest = module.load(path, overrides={"routes": [], "operator": {"notify": []}})
+            made, _ = _made_by_api(rest)
+            stands_for = {"destinations": {name: {"url": "json://localhost"} for name in made}}
+            named = module.load(path, overrides=stands_for)
+        except errors.ConfigurationError:
+            named = None  # something else is wrong too, or alone
+        if named is None:
+            raise
+    places = {f"routes.{i}.notify": route.notify for i, route in enumerate(named.routes)}
+    places["operator.notify"] = named.operator.notify
+    raise output.Unusable(
+        "\n".join(
+            f"{place}: {name} was made by API, and only destinations of the configuration can be named here:"
+            f" take it out, or run `relay destinations rm {name}` (while relay runs without it) and define"
+            f" [destinations.{name}]"
+            for place, names in places.items()
+            for name in names
+            if name not in rest.destinations
+        )
+    )
+
+
+def _made_by_api(settings: settings_module.Settings) -> tuple[frozenset[str], str | None]:
+    """Names that were made by API, and what could not be checked since they are not known."""
+    from relay.domain import errors
+    from relay.store import opening, peeking
+
+    try:
+        return peeking.made_by_api(opening.sqlite_path(settings.store.url).absolute()), None
+    except errors.ConfigurationError:
+        return frozenset(), None  # there is no database by such a URL, which is told elsewhere
+    except errors.StoreUnavailable as exc:
+        return frozenset(), f"not checked: whether names were given to destinations by API ({exc})"
+
+
+def _twins(settings: settings_module.Settings) -> tuple[list[str], list[str]]:
+    """The same in lines, and a problem for each name that both have: ``serve`` refuses to start with it."""
+    from relay.domain import errors
+    from relay.engine import definitions
+
+    made, unchecked = _made_by_api(settings)
+    problems: list[str] = []
+    for name in settings.destinations:
+        try:
+            definitions.refuse_twins([name], made)
+        except errors.ConfigurationError as exc:
+            problems.append(str(exc))
+    return [unchecked] if unchecked is not None else [], problems
+
+
 async def _examine(
     settings: settings_module.Settings, config_file: str | None
 ) -> tuple[list[str], list[str]]:
@@ -143,6 +208,9 @@ async def _examine(
             except errors.ConfigurationError as exc:
                 problems.append(str(exc))
     problems += await _refused(settings)
+    unchecked, twins = _twins(settings)
+    lines += unchecked
+    problems += twins
     return lines, list(dict.fromkeys(problems))
 
 

@@ -272,7 +272,7 @@ def refuse_twins(configured: Iterable[str], made: Iterable[str]) -> None:
     if twins := sorted(set(configured) & set(made)):
         raise errors.ConfigurationError(
             f"destinations.{twins[0]}: a destination of that name was made by API; choose another name, or"
-            " delete that one first"
+            f" run `relay destinations rm {twins[0]}` first, while relay runs without this one"
         )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from relay.cli import config
+from relay.domain import model
+from relay.store import destinations, opening
 from tests.cli.conftest import Runner, Starter
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -234,3 +236,88 @@ async def test_an_address_that_is_refused_is_a_problem_of_the_configuration(
     assert all("rule loopback: network.allow_private can open it" in line for line in err)
     code, _, err = await check(relay, text + "[network]\nallow_private = ['127.0.0.0/8']\n", tmp_path)
     assert (code, err) == (0, [])
+
+
+# -- beside destinations that were made by API --------------------------------------------------------
+
+
+async def made_by_api(directory: Path, *names: str) -> None:
+    store = await opening.open_store(f"sqlite:///{directory / 'relay.db'}", exclusive=True, migrate=True)
+    for name in names:
+        await store.save_destination(
+            destinations.StoredDestination(
+                name=name,
+                source=model.Source.API,
+                owner=None,
+                options=model.DestinationOptions(),
+                sealed="x",
+                created_at=1.0,
+                changed_at=1.0,
+                used_at=1.0,
+            )
+        )
+    await store.aclose()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("relay.db*")}
+
+
+NAMES_MADE = UPSTREAM + (
+    "[[routes]]\nnotify = ['made']\n[operator]\nnotify = ['hook', 'made']\n"
+    f"[destinations.hook]\nurl = 'https://example.com/'\nsecret = '{SECRET}'\n"
+)
+
+
+async def test_a_name_that_was_made_by_api_cannot_be_routed_to_and_the_way_out_is_told(
+    relay: Runner, tmp_path: Path
+) -> None:
+    await made_by_api(tmp_path, "made", "other")
+    code, _, err = await check(relay, NAMES_MADE, tmp_path)
+    assert code == 2
+    assert [line.split()[1] for line in err] == ["routes.0.notify:", "operator.notify:"]
+    for line in err:
+        assert "made was made by API" in line
+        assert "take it out, or run `relay destinations rm made` (while relay runs without it)" in line
+        assert "[destinations.made]" in line
+    refused = await relay("serve", "--config", "relay.toml")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "routes.0.notify: no destination named 'made' in the configuration" in refused.err
+    assert "none that was made by API can be named here" in refused.err
+
+
+@pytest.mark.parametrize("made", [(), ("other",)])
+async def test_one_that_nobody_made_is_told_as_ever(
+    relay: Runner, tmp_path: Path, made: tuple[str, ...]
+) -> None:
+    if made:
+        await made_by_api(tmp_path, *made)
+    code, _, err = await check(relay, NAMES_MADE, tmp_path)
+    assert (code, len(err)) == (2, 1)
+    assert "routes.0.notify: no destination named 'made' in the configuration" in err[0]
+    assert (tmp_path / "relay.db").exists() is bool(made)
+
+
+async def test_a_name_that_both_have_is_refused_as_serve_refuses_it(relay: Runner, tmp_path: Path) -> None:
+    await made_by_api(tmp_path, "hook", "other")
+    text = UPSTREAM + f"[destinations.hook]\nurl = 'https://example.com/'\nsecret = '{SECRET}'\n"
+    before = contents(tmp_path)
+    code, _, err = await check(relay, text, tmp_path)
+    assert code == 2
+    [line] = err
+    assert "destinations.hook: a destination of that name was made by API" in line
+    assert "run `relay destinations rm hook` first, while relay runs without this one" in line
+    assert contents(tmp_path) == before
+
+
+async def test_what_was_not_checked_is_said(relay: Runner, tmp_path: Path) -> None:
+    code, out, _ = await check(relay, UPSTREAM, tmp_path)
+    assert (code, out.count("not checked: ")) == (0, 1)
+    assert "there is no database at" in out
+    (tmp_path / "relay.db").write_bytes(b"no database" * 100)
+    code, out, _ = await check(relay, UPSTREAM, tmp_path)
+    assert (code, out.count("not checked: ")) == (0, 1)
+    (tmp_path / "relay.db").unlink()
+    await made_by_api(tmp_path)
+    code, out, _ = await check(relay, UPSTREAM, tmp_path)
+    assert (code, "not checked" in out) == (0, False)
