@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import gc
 import os
@@ -41,6 +40,7 @@ from relay.engine import (
     pollers,
     recording,
     redelivery,
+    reloading,
     submissions,
     supervisor,
     systemd,
@@ -57,7 +57,6 @@ from relay.web import app as web_app
 from relay.web import auth, serving, streams
 
 log = structlog.get_logger(__name__)
-audit = structlog.get_logger("relay.audit")
 
 RESUME_PAGE: Final = 500
 """Tasks read at once when the watch list is rebuilt."""
@@ -137,6 +136,7 @@ async def running(
         await engine.destinations.start(
             configured, opened, routes=wiring.routes(settings), operator=settings.operator.notify
         )
+        reloading.taken_up(ticking.now())
         await engine.resume()
         site, url = await _listen(app, settings, stack)
         engine.start(flush_keys=flush_keys)
@@ -430,13 +430,14 @@ async def _serve(settings: Settings, reread: Callable[[], Settings]) -> None:
         loop.add_signal_handler(signal.SIGHUP, signals.reload)
     async with running(settings) as daemon:
         await _advise_on_keys(settings, daemon)
+        reloader = reloading.Reloading(reread=reread, apply=daemon.reload, clock=daemon.services.clock)
         print(f"relay listening on {daemon.url}", flush=True)  # noqa: T201
         systemd.notify("READY=1")
         # What was made so far stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
         while await signals.reloading():
-            daemon.supervisor.spawn(_reload(daemon, reread), name="reload")
+            daemon.supervisor.spawn(reloader.once(), name="reload")
         log.info("stopping")
 
 
@@ -464,18 +465,6 @@ class _Signals:
         await self._told.wait()
         self._told.clear()
         return not self._stop
-
-
-async def _reload(daemon: Running, reread: Callable[[], Settings]) -> None:
-    systemd.notify(systemd.reloading())
-    try:
-        changes = await daemon.reload(await asyncio.to_thread(reread))
-    except (errors.ConfigurationError, errors.StoreError) as exc:
-        log.error("configuration not reloaded, the former one stays", error="; ".join(str(exc).splitlines()))
-    else:
-        audit.info("configuration.reloaded", by="SIGHUP", **dataclasses.asdict(changes))
-    finally:
-        systemd.notify("READY=1")
 
 
 async def _advise_on_keys(settings: Settings, daemon: Running) -> None:

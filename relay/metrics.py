@@ -79,6 +79,16 @@ DESTINATION_FAILING_SECONDS: Final = Gauge(
     ["destination"],
     registry=REGISTRY,
 )
+CONFIG_RELOAD_SUCCESS: Final = Gauge(
+    "relay_config_reload_success",
+    "1 if the configuration could be used when it was last read, at the start or on SIGHUP; 0 if not.",
+    registry=REGISTRY,
+)
+CONFIG_RELOAD_TIMESTAMP_SECONDS: Final = Gauge(
+    "relay_config_reload_timestamp_seconds",
+    "When the configuration in force was taken up, in seconds since 1970.",
+    registry=REGISTRY,
+)
 SUBMISSIONS: Final = Counter(
     "relay_submissions_total",
     "Creates forwarded, by outcome.",

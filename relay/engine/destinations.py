@@ -163,6 +163,9 @@ class Destinations:
                 if before[name].spec.url != configured[name].spec.url:
                     await self._wishes.forget_failures(name)
             await self._settle_if_possible()
+            if changes.removed and not configured:
+                # Allowed, and more often an empty file than a wish.
+                log.warning("no destination is configured any more", removed=list(changes.removed))
             return changes
 
     # -- made, changed and deleted by API -------------------------------------------------------

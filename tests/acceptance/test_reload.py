@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from relay import settings
@@ -208,6 +209,12 @@ def lines(log: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in found if line["event"] == event]
 
 
+async def reload_metrics(url: str) -> dict[str, float]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as reply:
+        samples = (line.split() for line in (await reply.text()).splitlines() if line[:1] != "#")
+        return {name: float(value) for name, value in samples if name.startswith("relay_config_reload_")}
+
+
 async def test_a_signal_has_the_file_read_again(tmp_path: Path, hook: receivers.Receiver) -> None:
     async with sandbox.running_sandbox(speed=1000) as upstream:
 
@@ -221,6 +228,8 @@ async def test_a_signal_has_the_file_read_again(tmp_path: Path, hook: receivers.
         try:
             await process.start()
             await systemd.until("READY=1", 1)
+            started = await reload_metrics(process.url)
+            assert started["relay_config_reload_success"] == 1
             process.config.write_text(
                 harness.toml(config("a", "c", retention={"tasks_days": 7.0}, routes=[{"notify": ["c"]}]))
             )
@@ -243,8 +252,19 @@ async def test_a_signal_has_the_file_read_again(tmp_path: Path, hook: receivers.
                 [failed] = lines(process.log, "configuration not reloaded, the former one stays")
                 assert "server.prot: unknown key" in failed["error"]
                 assert len(lines(process.log, "configuration.reloaded")) == 1
+                refused = await reload_metrics(process.url)
+                assert refused["relay_config_reload_success"] == 0
+                since = "relay_config_reload_timestamp_seconds"
+                assert refused[since] > started[since]
                 await relay.submit(prompt="another")
                 assert (await hook.wait_for(2))[1].path == "/c"
+            assert lines(process.log, "no destination is configured any more") == []
+            process.config.write_text("")
+            process.signal(signal.SIGHUP)
+            await systemd.until("READY=1", 4)
+            [warning] = lines(process.log, "no destination is configured any more")
+            assert (warning["level"], warning["removed"]) == ("warning", ["a", "c"])
+            assert (await reload_metrics(process.url))["relay_config_reload_success"] == 1
             process.signal(signal.SIGTERM)
             assert await process.wait() == 0
         finally:
