@@ -1,7 +1,8 @@
 """Counters and gauges, in one registry. Names follow Prometheus' own advice; labels are bounded.
 
 Label values are configured names (upstream, destination) or short reasons from our own code, never
-anything that a peer wrote. Destinations that registrations name by URL are all called ``inline``.
+anything that a peer wrote. Destinations that registrations name by URL are all called ``(inline)``, those
+that are not known (any more) ``(missing)``.
 """
 
 from __future__ import annotations

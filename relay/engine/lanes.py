@@ -19,10 +19,10 @@ from relay.senders import base
 LEASE_MARGIN: Final = 30.0
 """Seconds by which a lease outlives the longest send: room for a slow commit."""
 
-INLINE: Final = "inline"
-"""What all inline destinations are called in metrics: callers make as many as they like."""
+INLINE: Final = "(inline)"
+"""What all inline destinations are called in metrics: callers make as many as they like. No name is so."""
 
-MISSING: Final = "missing"
+MISSING: Final = "(missing)"
 """What destinations are called there that are not known (any more)."""
 
 STATES: Final = ("active", "paused", "disabled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.domain import model
+from relay.domain import ids, model
 from relay.engine import lanes, seats
 from relay.senders import base
 from tests.engine import sending
@@ -18,6 +18,16 @@ def lane_of(known: lanes.Lanes, name: str, **changes: object) -> seats.Lane:
     peer = sending.Peer(name, **changes)  # type: ignore[arg-type]
     definition = lanes.Definition(sender=peer, options=peer.options, health=model.Health(destination=name))
     return known.configure(definition, monotonic=0.0)
+
+
+def states(label: str) -> dict[str, float | None]:
+    """What the metrics show of a destination."""
+    return {
+        state: lanes.metrics.REGISTRY.get_sample_value(
+            "relay_destination_state", {"destination": label, "state": state}
+        )
+        for state in lanes.STATES
+    }
 
 
 def took(known: lanes.Lanes, now: float = 10.0) -> dict[str, list[seats.Seat]]:
@@ -142,15 +152,22 @@ def test_inline_destinations_share_a_label() -> None:
             monotonic=0.0,
         )
     known.measure(now=5.0)
-    assert {known.label(f"inline_{number}") for number in range(3)} == {"inline"}
-    assert known.label("inline_9") == "missing"
-    found = {
-        state: lanes.metrics.REGISTRY.get_sample_value(
-            "relay_destination_state", {"destination": "inline", "state": state}
-        )
-        for state in lanes.STATES
-    }
-    assert found == {"active": 1, "paused": 2, "disabled": 0}
+    assert {known.label(f"inline_{number}") for number in range(3)} == {"(inline)"}
+    assert known.label("inline_9") == "(missing)"
+    assert states("(inline)") == {"active": 1, "paused": 2, "disabled": 0}
+
+
+def test_destinations_may_be_named_as_those_labels_read() -> None:
+    known = lanes.Lanes()
+    for name in ("inline", "missing"):
+        lane_of(known, name)
+        assert known.label(name) == name
+        assert not ids.is_name(known.label(f"{name}_9"))
+    known.measure(now=5.0)
+    for name in ("inline", "missing"):
+        assert states(name) == {"active": 1, "paused": 0, "disabled": 0}
+        known.remove(name)
+        assert states(name) == {"active": None, "paused": None, "disabled": None}
 
 
 def test_a_change_of_something_else_gives_no_new_burst() -> None:
