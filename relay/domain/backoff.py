@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from relay.domain import errors, model
+from relay.domain import errors, model, reasons
 
 if TYPE_CHECKING:
     import random
@@ -82,7 +82,7 @@ def after_failure(
         and limit_unknowns
         and claim.unknowns_made >= UNKNOWN_RETRIES_MAX
     ):
-        return Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason="unknown")
+        return Verdict(state=model.DeliveryState.DEAD, outcome=outcome, reason=reasons.Reason.UNKNOWN)
     wait = delay(schedule[used], failure.retry_after, rng=rng, retry_after_max=retry_after_max)
     return Verdict(
         state=model.DeliveryState.PENDING, outcome=outcome, reason=failure.reason, next_attempt_at=now + wait

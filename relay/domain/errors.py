@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from relay.domain import reasons
+
 
 class RelayError(Exception):
     """Base of the errors below. ``str()`` is one line, fit for a user, without secrets."""
@@ -172,7 +174,8 @@ class AddressRefused(SendError):
     """
 
     def __init__(self, message: str, *, rule: str) -> None:
-        super().__init__(message, reason="address_refused", decision=Decision.RETRY, charged=False)
+        reason = reasons.Reason.ADDRESS_REFUSED
+        super().__init__(message, reason=reason, decision=Decision.RETRY, charged=False)
         self.rule = rule
 
 

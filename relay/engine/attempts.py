@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from relay import metrics
-from relay.domain import backoff, errors, health, model, wording
+from relay.domain import backoff, errors, health, model, reasons, wording
 from relay.engine import batcher, outbox, seats
 from relay.engine import clock as clocks
 from relay.senders import base
@@ -25,12 +25,6 @@ log = structlog.get_logger(__name__)
 
 RECORD_RETRY_CAP: Final = 10.0
 """Longest wait between two tries to record an outcome while the database cannot be written."""
-
-TOO_OLD: Final = "too_old"
-"""Why a delivery is dead that could not be told before its destination's ``age_max``."""
-
-DISABLED_BY_RECEIVER: Final = "disabled_by_receiver"
-"""Why a destination is disabled that accepted a message and wants no more."""
 
 DETAIL_MAX: Final = 500
 """Characters of what the peer said that are kept."""
@@ -139,7 +133,7 @@ class Attempts:
             return kept, held.value
         due = verdict.next_attempt_at
         if due is not None and claim.too_old(lane.options.age_max, at=due):
-            return _given_up(verdict), TOO_OLD
+            return _given_up(verdict), reasons.Reason.TOO_OLD
         return verdict, None
 
     # -- the destination's health ---------------------------------------------------------------
@@ -152,7 +146,8 @@ class Attempts:
                 return None
             step = health.Step(health=health.delivered(known))
             if result.disable:
-                step = health.disabled(step.health, reason=DISABLED_BY_RECEIVER, now=self._clock.now())
+                wish = reasons.Reason.DISABLED_BY_RECEIVER
+                step = health.disabled(step.health, reason=wish, now=self._clock.now())
         elif result.decision is errors.Decision.DISABLE:
             step = health.disabled(known, reason=result.reason, now=self._clock.now())
         elif result.charged and known.disabled_at is None and claim.type != outbox.TEST_TYPE:
@@ -164,7 +159,7 @@ class Attempts:
     def _with_step(self, attempt: store_base.AttemptWrite, step: health.Step) -> store_base.AttemptWrite:
         """The attempt with what it did to its destination, and whom to tell of that."""
         name = step.health.destination
-        reason = attempt.reason or DISABLED_BY_RECEIVER
+        reason = attempt.reason or reasons.Reason.DISABLED_BY_RECEIVER
         notices: list[model.NewDelivery] = []
         if step.disabled:
             log.warning("destination disabled", destination=name, reason=step.health.disabled_reason)

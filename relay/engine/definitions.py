@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay import sealing
-from relay.domain import errors, model
+from relay.domain import errors, model, reasons
 from relay.senders import base
 from relay.store import destinations as stored
 
@@ -214,7 +214,7 @@ class Unusable:
 
     async def send(self, outgoing: base.Outgoing) -> base.Accepted:
         """Always refused, and by no fault of the peer."""
-        raise errors.SendError(self._problem, reason="unusable", charged=False)
+        raise errors.SendError(self._problem, reason=reasons.Reason.UNUSABLE_URL, charged=False)
 
 
 def unopened(name: str) -> base.Opened:

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from relay import metrics
-from relay.domain import backoff, errors, health, model
+from relay.domain import backoff, errors, health, model, reasons
 from relay.engine import attempts, batcher, lanes, outbox, seats, supervisor, trials
 from relay.engine import clock as clocks
 from relay.senders import base
@@ -292,15 +292,15 @@ class Dispatcher:
     async def _give_up_old(self, claims: Sequence[model.Claim]) -> None:
         """Nobody wants to hear of these any more: they end without having been sent."""
         leases = [(claim.delivery_id, claim.fence) for claim in claims]
-        await self._store.give_up(leases, reason=attempts.TOO_OLD)
+        await self._store.give_up(leases, reason=reasons.Reason.TOO_OLD)
         for claim in claims:
-            metrics.DEAD.labels(self.label(claim.destination), attempts.TOO_OLD).inc()
+            metrics.DEAD.labels(self.label(claim.destination), reasons.Reason.TOO_OLD).inc()
             log.warning(
                 "given up",
                 delivery=claim.delivery_id,
                 destination=claim.destination,
                 type=claim.type,
-                reason=attempts.TOO_OLD,
+                reason=reasons.Reason.TOO_OLD,
             )
 
     async def _read_due(self) -> None:
@@ -411,7 +411,9 @@ class Dispatcher:
                 "send failed unexpectedly", delivery=claim.delivery_id, destination=claim.destination
             )
             return errors.SendError(
-                f"internal error ({type(unexpected).__name__})", reason="internal_error", charged=False
+                f"internal error ({type(unexpected).__name__})",
+                reason=reasons.Reason.INTERNAL_ERROR,
+                charged=False,
             )
 
     async def _composed_anew(self, claim: model.Claim) -> bytes:

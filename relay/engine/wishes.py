@@ -11,7 +11,7 @@ import dataclasses
 import structlog
 
 from relay import metrics
-from relay.domain import errors, health, model
+from relay.domain import errors, health, model, reasons
 from relay.engine import clock as clocks
 from relay.engine import dispatcher, roster
 from relay.store import base as store_base
@@ -73,7 +73,7 @@ class Wishes:
             if self._roster.health(name) is after:
                 self._roster.set_health(before)
             raise
-        metrics.DEAD.labels(self._dispatcher.label(name), stored.NOT_RESUMED).inc(resumed.dropped)
+        metrics.DEAD.labels(self._dispatcher.label(name), reasons.Reason.NOT_RESUMED).inc(resumed.dropped)
         self._dispatcher.owed(name, now)
         return resumed
 

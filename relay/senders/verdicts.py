@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from relay.domain import errors
+from relay.domain import errors, reasons
 from relay.senders import apprise_jobs, network, words
 
 RETRY_AFTER_MIN: Final = 1.0
@@ -28,9 +28,6 @@ RETRY_AFTER_BOUND: Final = 7 * 86400.0
 """Seconds: more than that is nonsense. How much of it is granted is the dispatcher's setting."""
 
 RETRY_AFTER_LENGTH_MAX: Final = 64
-
-ABORTED: Final = "aborted_by_receiver"
-DISABLED: Final = "disabled_by_receiver"
 
 OTHER: Final = "(other)"
 """Stands in a table for a word that no list knows."""
@@ -108,14 +105,14 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             answer="any other status with `webhook-delivery: disable`",
             words=frozenset({Control.DISABLE.value}),
             decision=_DISABLE,
-            reason=DISABLED,
+            reason=reasons.Reason.DISABLED_BY_RECEIVER,
             meaning="it wants no more messages",
         ),
         Line(
             answer="any other status with `webhook-delivery: abort-message`",
             words=frozenset({Control.ABORT_MESSAGE.value}),
             decision=_DEAD,
-            reason=ABORTED,
+            reason=reasons.Reason.ABORTED_BY_RECEIVER,
             meaning="it does not want this message",
         ),
         Line(answer="410", codes=_codes(410), decision=_DISABLE, meaning="it is gone for good"),
@@ -123,7 +120,7 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             answer="3xx",
             codes=_REDIRECTS,
             decision=_RETRY,
-            reason="redirect",
+            reason=reasons.Reason.REDIRECT,
             meaning="redirects are not followed; the attempt names the host",
         ),
         Line(
@@ -149,7 +146,7 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             answer="3xx",
             codes=_REDIRECTS,
             decision=_RETRY,
-            reason="redirect",
+            reason=reasons.Reason.REDIRECT,
             meaning="redirects are not followed",
         ),
         Line(
@@ -169,14 +166,14 @@ TABLES: Final[Mapping[Kind, Sequence[Line]]] = {
             codes=_SUCCESS,
             words=frozenset({OTHER}),
             decision=_RETRY,
-            reason="service_refused",
+            reason=reasons.Reason.SERVICE_REFUSED,
             meaning="it refuses for a reason that relay does not know",
         ),
         Line(
             answer="2xx that is not the service's way to accept",
             codes=_SUCCESS,
             decision=_UNKNOWN,
-            reason="unclear_answer",
+            reason=reasons.Reason.UNCLEAR_ANSWER,
             meaning="it may have taken the message",
         ),
         Line(
@@ -343,7 +340,7 @@ def webhook(
     said = f": {excerpt}" if excerpt else ""
     if 300 <= status < 400:
         said = f", a redirect to {_host(location)}; redirects are not followed"
-    if found.reason in (ABORTED, DISABLED):
+    if found.reason in (reasons.Reason.ABORTED_BY_RECEIVER, reasons.Reason.DISABLED_BY_RECEIVER):
         said = f" and ordered webhook-delivery: {order}"
     return errors.SendError(
         f"{who} answered {status}{said}",
@@ -364,7 +361,9 @@ def chat(report: apprise_jobs.Report, *, who: str, now: float) -> errors.SendErr
     if report.accepted:
         return None
     if report.problem is not None:
-        return errors.SendError(f"{who}: {report.problem}", reason="unusable_url", decision=_DISABLE)
+        return errors.SendError(
+            f"{who}: {report.problem}", reason=reasons.Reason.UNUSABLE_URL, decision=_DISABLE
+        )
     if report.rule is not None:
         return network.refused(who, report.rule)
     status = report.status_code
@@ -376,7 +375,9 @@ def chat(report: apprise_jobs.Report, *, who: str, now: float) -> errors.SendErr
     if report.fault is not None:
         return fault(report.fault, who)
     return errors.SendError(
-        f"{who}: Apprise refused to send without contacting it", reason="not_attempted", decision=_DEAD
+        f"{who}: Apprise refused to send without contacting it",
+        reason=reasons.Reason.NOT_ATTEMPTED,
+        decision=_DEAD,
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from relay.domain import errors, model
 from relay.store import destinations, redeliveries
@@ -23,10 +23,6 @@ Row = TypeVar("Row")
 
 Position = tuple[float, str]
 """Where a row stands in a list: (``created_at``, ``id``). Lists are read from the greatest down."""
-
-
-NEWER_TOLD: Final = "newer_told"
-"""Why a delivery is superseded: what came after it in its task is told instead."""
 
 
 class Resolution(NamedTuple):

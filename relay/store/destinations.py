@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from relay.domain import model
-
-NOT_RESUMED: Final = "not_resumed"
-"""Why a held delivery is dead: its destination was resumed without what it was owed."""
 
 
 class Which(StrEnum):

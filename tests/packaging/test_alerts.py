@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from relay import metrics
-from relay.engine import attempts, lanes
-from relay.store import destinations
+from relay.domain import reasons
+from relay.engine import lanes
 
 RULES = Path(__file__).parents[2] / "config" / "alerts.example.yml"
 SELECTOR = re.compile(r"\b(relay_\w+)(?:\{([^}]*)\})?")
 LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 VALUES: dict[tuple[str, str], set[str]] = {
-    ("relay_deliveries_dead_total", "reason"): {destinations.NOT_RESUMED, attempts.TOO_OLD},
+    ("relay_deliveries_dead_total", "reason"): set(reasons.Reason),
     ("relay_destination_state", "state"): set(lanes.STATES),
     ("relay_polls_total", "outcome"): {"news", "no_news"},
     ("relay_submissions_total", "outcome"): {"created", "unresolved"},

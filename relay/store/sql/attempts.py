@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.domain import model
+from relay.domain import model, reasons
 from relay.store import base
 from relay.store.sql import batches, database, destinations, outbox, rows
 from relay.store.sql.queries import QUERIES
@@ -24,7 +24,7 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
             first.setdefault(attempts[index].delivery_id, index)
         outcomes = {
             **batches.rows(rows.outcome_row(attempts[index]) for index in first.values()),
-            "overtaken": base.NEWER_TOLD,
+            "overtaken": reasons.Reason.NEWER_TOLD,
         }
         settled = await transaction.fetch(QUERIES["settle_deliveries"], outcomes)
         for delivery_id, _, number in settled:

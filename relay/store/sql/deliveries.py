@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from relay.domain import model
+from relay.domain import model, reasons
 from relay.store import base
 from relay.store.sql import batches, database, outbox, rows, walking
 from relay.store.sql.part import Part
@@ -149,7 +149,7 @@ class Deliveries(Part):
 
 def _taken_back(now: float) -> dict[str, object]:
     """When a lease that is taken back is due again, and what is not owed again at all."""
-    return {"now": now, "overtaken": base.NEWER_TOLD}
+    return {"now": now, "overtaken": reasons.Reason.NEWER_TOLD}
 
 
 def _walk(where: base.DeliveryFilter) -> walking.Walk:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from relay.domain import errors, model
+from relay.domain import errors, model, reasons
 from relay.store import base
 from relay.store import destinations as stored
 from relay.store.sql import batches, database, outbox, rows
@@ -93,14 +93,14 @@ class Destinations(Part):
         async def work(transaction: database.Transaction) -> stored.Resumed:
             await _replace(transaction, health)
             if which is stored.Which.NONE:
-                parameters = {**named, "dropped": stored.NOT_RESUMED}
+                parameters = {**named, "dropped": reasons.Reason.NOT_RESUMED}
                 dropped = await transaction.fetch(QUERIES["drop_held"], parameters)
                 restored = await outbox.restore(transaction, dropped)
                 return stored.Resumed(dropped=len(dropped) - restored, restored=restored)
             superseded: Sequence[database.Row] = ()
             restored = 0
             if which is stored.Which.NEWEST:
-                parameters = {**named, "superseded": base.NEWER_TOLD}
+                parameters = {**named, "superseded": reasons.Reason.NEWER_TOLD}
                 superseded = await transaction.fetch(QUERIES["supersede_held"], parameters)
                 restored = await outbox.restore(transaction, superseded)
             spaced = {**named, "now": now, "pause": 1.0 / rate}

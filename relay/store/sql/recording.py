@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.domain import reasons
 from relay.store import base
 from relay.store.sql import batches, database, outbox, rows
 from relay.store.sql.queries import QUERIES
@@ -83,7 +84,7 @@ async def _store_registrations(transaction: database.Transaction, winners: Seque
 async def _supersede(transaction: database.Transaction, winners: Sequence[base.TaskWrite]) -> None:
     ended = [{"id": write.task.id} for write in winners if write.supersede]
     if ended:
-        parameters = {**batches.rows(ended), "overtaken": base.NEWER_TOLD}
+        parameters = {**batches.rows(ended), "overtaken": reasons.Reason.NEWER_TOLD}
         await outbox.restore(
             transaction, await transaction.fetch(QUERIES["supersede_deliveries"], parameters)
         )
