@@ -130,7 +130,9 @@ def _load(config_file: str | None) -> settings_module.Settings:
     except errors.ConfigurationError:
         try:
             rest = module.load(path, overrides={"routes": [], "operator": {"notify": []}})
-            made, _ = _made_by_api(rest)
+            made, unchecked = _made_by_api(rest)
+            if unchecked is not None:
+                output.note(unchecked)
             stands_for = {"destinations": {name: {"url": "json://localhost"} for name in made}}
             named = module.load(path, overrides=stands_for)
         except errors.ConfigurationError:
