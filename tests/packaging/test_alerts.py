@@ -19,6 +19,7 @@ SELECTOR = re.compile(r"\b(relay_\w+)(?:\{([^}]*)\})?")
 LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 VALUES: dict[tuple[str, str], set[str]] = {
     ("relay_deliveries_dead_total", "reason"): set(reasons.Reason),
+    ("relay_destination_state", "destination"): {lanes.INLINE, lanes.MISSING},
     ("relay_destination_state", "state"): set(lanes.STATES),
     ("relay_polls_total", "outcome"): {"news", "no_news"},
     ("relay_submissions_total", "outcome"): {"created", "unresolved"},
