@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from relay import daemon, settings
-from relay.engine import clock
+from relay.engine import clock, supervisor
 from relay.senders import dialling
 from tests.fakes import receivers
 from tests.fakes import sandbox as sandboxes
@@ -145,6 +145,16 @@ class OffsetClock(clock.SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.offset
+
+
+async def passed(state: supervisor.LoopState) -> None:
+    """Return once a loop has finished a pass that began after this was called."""
+    async with asyncio.timeout(10):
+        for _ in range(2):  # the first one may be under way
+            seen = state.last_tick_at
+            while state.last_tick_at == seen:
+                state.loop.wake.set()
+                await asyncio.sleep(0.005)
 
 
 @dataclass

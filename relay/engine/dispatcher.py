@@ -32,7 +32,7 @@ GATHER: Final = 0.005
 for several is cheaper than several."""
 
 CLOCK_STEP: Final = 2.0
-"""Seconds by which the clock must have been set back between two passes to be taken note of."""
+"""Seconds by which the clock moves against the monotonic one, between two passes, to be taken note of."""
 
 RELEASE_TIMEOUT: Final = 1.0
 """Seconds for giving a lease back during a drain; the next start takes back what is left."""
@@ -236,13 +236,21 @@ class Dispatcher:
         return delay
 
     async def _follow_clock(self) -> None:
-        """A clock that was set back must not make what is due wait until it has caught up."""
+        """A clock that was set back must not make what is due wait until it has caught up.
+
+        One that went ahead was set, or the machine slept, which stops the monotonic clock alone: what
+        fell due meanwhile is late if it slept, and early at worst if not.
+        """
         ahead = self._clock.now() - self._clock.monotonic()
-        back = self._ahead - ahead
-        if back > CLOCK_STEP:
-            moved = await self._store.shift_due(seconds=back)
-            log.warning("the clock was set back", seconds=round(back, 1), deliveries=moved)
+        step = ahead - self._ahead
+        if step < -CLOCK_STEP:
+            moved = await self._store.shift_due(seconds=-step)
+            log.warning("the clock was set back", seconds=round(-step, 1), deliveries=moved)
             self._checked_at = float("-inf")
+        elif step > CLOCK_STEP:
+            log.warning(
+                "the clock jumped ahead", seconds=round(step, 1), effect="what is due by it is sent now"
+            )
         self._ahead = ahead
 
     async def _claim(self, taken: Mapping[str, list[seats.Seat]], *, now: float) -> None:

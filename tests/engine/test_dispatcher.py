@@ -13,6 +13,7 @@ from structlog import testing
 from relay.domain import errors, model
 from relay.senders import base
 from relay.store import base as store_base
+from tests import harness
 from tests.engine import sending
 
 DELIVERED = model.DeliveryState.DELIVERED
@@ -335,6 +336,36 @@ async def test_a_backlog_goes_on_when_the_clock_is_set_back(tmp_path: Path) -> N
         peer.open.set()
         for one in ids:
             await bench.until(one, DELIVERED)
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "attempts"),
+    [
+        (3600.0, {"event": "the clock jumped ahead", "effect": "what is due by it is sent now"}, 2),
+        (-3600.0, {"event": "the clock was set back", "deliveries": 1}, 1),
+    ],
+)
+async def test_a_step_of_the_clock_is_told_once_with_how_far_and_what_is_done(
+    tmp_path: Path, step: float, said: dict[str, Any], attempts: int
+) -> None:
+    """A retry that is due in ten minutes is sent when the clock says so, and not an hour late either."""
+    peer = sending.Peer("a", answers=[sending.failure()])
+    async with sending.running(tmp_path, {"a": peer}, schedule=[0, 600, 600]) as bench:
+        [owed] = await bench.fresh("a")
+        await bench.until(owed, model.DeliveryState.PENDING)
+        await bench.idle()
+        with testing.capture_logs() as logged:
+            bench.clock.stepped = step
+            for _ in range(2):
+                await harness.passed(bench.supervisor.loops["dispatcher"])
+            bench.advance(30)  # time that merely passes is none
+            await harness.passed(bench.supervisor.loops["dispatcher"])
+        await bench.idle()
+        [line] = [line for line in logged if "the clock" in line["event"]]
+        assert line == {**said, "log_level": "warning", "seconds": pytest.approx(3600.0, abs=2.0)}
+        assert len(peer.taken) == attempts
+        bench.advance(700)
+        await bench.until(owed, DELIVERED)
 
 
 BUSY = {"reason": "http_429", "status_code": 429, "retry_after": 300.0}
