@@ -177,6 +177,31 @@ async def test_a_signing_key_goes_where_something_else_signs(api: Any) -> None:
     assert (await api.call("GET", "/destinations/made")).body["signatures"] == ["v1a"]
 
 
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://10.1.2.3/tok-secret-tok", "private"),
+        ("https://169.254.169.254/tok-secret-tok", "metadata"),
+        ("json://10.1.2.3/tok-secret-tok", "private"),
+    ],
+)
+async def test_a_change_to_an_address_that_is_refused_names_the_rule_and_changes_nothing(
+    api: Any, url: str, rule: str
+) -> None:
+    await make(api, secret=SECRET)
+    before = (await api.call("GET", "/destinations/made")).body
+    reply = await api.call("PATCH", "/destinations/made", json={"url": url, "rate": 1, "prompt": False})
+    assert reply.status == 422, reply.body
+    assert f"rule {rule}" in reply.body["detail"]
+    assert [error["pointer"] for error in reply.body["errors"]] == ["/url"]
+    assert "tok-secret-tok" not in str(reply.body)
+    assert (await api.call("GET", "/destinations/made")).body == before
+    await ended_task(api, "made")
+    [told] = await api.receiver.wait_for(1)
+    assert told.path == "/made"
+    standardwebhooks.Webhook(SECRET).verify(told.body, told.headers)
+
+
 async def test_headers_go_out_and_only_their_names_are_shown(api: Any) -> None:
     made = await make(api, headers={"X-Token": "tok-secret-tok"})
     assert made["headers"] == ["X-Token"]
