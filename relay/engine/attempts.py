@@ -202,13 +202,13 @@ class Attempts:
         """Record the outcome, however long the database cannot be written: it is kept until then.
 
         What the peer said is given up before the outcome is: an outcome that is never recorded
-        would be sent again, and again. What was recorded in the end is returned.
+        would be sent again, and again. What became of the delivery in the end is returned.
         """
         failures = 0
         while True:
             try:
-                number = await self._recorder.put(attempt)
-                assert not isinstance(number, store_base.Recorded)
+                settled = await self._recorder.put(attempt)
+                assert not isinstance(settled, store_base.Recorded)
                 break
             except errors.StoreUnavailable as exc:
                 failures += 1
@@ -221,7 +221,9 @@ class Attempts:
                 if attempt.detail is None and attempt.status_code is None:
                     raise
                 attempt = dataclasses.replace(attempt, detail=None, status_code=None)
-        self._report(lane.label, claim, attempt, number)
+        if settled is not None and settled.state is not attempt.state:  # its task ended meanwhile
+            attempt = dataclasses.replace(attempt, state=settled.state, next_attempt_at=None)
+        self._report(lane.label, claim, attempt, None if settled is None else settled.number)
         return attempt
 
     def _report(

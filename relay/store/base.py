@@ -130,12 +130,23 @@ class AttemptWrite:
     hold: model.HoldReason | None = None
 
 
+class Settled(NamedTuple):
+    """An ``AttemptWrite`` that was applied.
+
+    ``number`` is the attempt's, from 1. ``state`` is the delivery's: not what was written where that was to
+    be tried again and its task ended meanwhile. It is superseded then, or delivered if it had arrived before.
+    """
+
+    number: int
+    state: model.DeliveryState
+
+
 Write = TaskWrite | AttemptWrite
 """What is written all day, and together."""
 
-Written = Recorded | int | None
-"""The answer for a ``TaskWrite`` as ``Tasks.record`` gives it, for an ``AttemptWrite`` as
-``Deliveries.record_attempts`` does."""
+Written = Recorded | Settled | None
+"""The answer for a ``TaskWrite`` as ``Tasks.record`` gives it; for an ``AttemptWrite`` ``None`` if the lease
+was lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,7 +464,10 @@ class Store(
     """Everything, on one database."""
 
     async def write(self, writes: Sequence[Write]) -> list[Written | errors.StoreRejected]:
-        """``record`` and ``record_attempts`` in one commit, which costs about as much as for either."""
+        """``record`` and ``record_attempts`` in one commit, which costs about as much as for either.
+
+        An outcome is answered with what it made of its delivery, too.
+        """
         ...
 
     async def check(self) -> None:

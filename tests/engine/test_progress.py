@@ -10,11 +10,14 @@ import prometheus_client.parser
 import pytest
 from structlog import testing
 
-from relay.domain import errors, model
+from relay.domain import errors, ids, model
 from relay.engine import health
 from tests import harness
+from tests.engine import sending
 from tests.engine.test_faults import end
 from tests.fakes import receivers, upstream
+
+DELIVERED = model.DeliveryState.DELIVERED
 
 LATE = health.OVERDUE_AFTER + 10.0
 """Seconds after which what is due is overdue, long before a loop counts as stuck."""
@@ -219,6 +222,42 @@ async def test_an_attempt_leaves_one_line_that_tells_all_of_it(tmp_path: Path) -
             "duration_ms": round(arrived["duration_ms"], 1),
             "retry_in": None,
         }
+
+
+@pytest.mark.parametrize(
+    ("arrived", "became"),
+    [(False, "superseded"), (True, "delivered")],
+    ids=["never arrived", "arrived before"],
+)
+async def test_the_line_of_an_attempt_that_its_task_s_end_overtook_says_what_became_of_it(
+    tmp_path: Path, arrived: bool, became: str
+) -> None:
+    """It failed after the end was recorded: nothing is tried again, whatever the schedule has left."""
+    peer = sending.Peer("a", concurrency=1)
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        peer.open.clear()
+        await bench.tell("t", "a", changes=[model.Change.PROCESSING])
+        await peer.asked(1)
+        overtaken = ids.delivery_id(sending.UPSTREAM, "t", "processing", "a")
+        if arrived:
+            peer.open.set()
+            await bench.until(overtaken, DELIVERED)
+            await bench.idle()
+            peer.open.clear()
+            await bench.dispatcher.redeliver(overtaken)
+            await peer.asked(2)
+        peer.answers = [sending.failure()]
+        await bench.tell("t", "a", changes=[model.Change.PROCESSING, model.Change.SUCCEEDED], version=2)
+        with testing.capture_logs() as logged:
+            peer.open.set()
+            await bench.until(ids.delivery_id(sending.UPSTREAM, "t", "succeeded", "a"), DELIVERED)
+            await bench.idle()
+        [line] = [line for line in logged if line["event"] == "attempt" and line["delivery"] == overtaken]
+        assert (line["outcome"], line["reason"]) == ("retry", "http_500")
+        assert (line["state"], line["retry_in"]) == (became, None)
+        found = await bench.store.delivery(overtaken)
+        assert found is not None
+        assert found.state == became
 
 
 async def test_attempts_are_counted_by_destination_outcome_and_reason(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ async def test_what_arrived_before_its_task_ended_stays_so_while_it_is_sent_agai
     elif how == "expired":
         assert await store.expire_leases(now=LEASE + 1) == 1
     else:
-        assert await store.record_attempts([making.attempt(told.id, 2, model.Outcome.RETRY)]) == [2]
+        answer = await store.write([making.attempt(told.id, 2, model.Outcome.RETRY)])
+        assert answer == [base.Settled(number=2, state=model.DeliveryState.DELIVERED)]
     found = await read(store, told)
     assert (found.state, found.reason, found.delivered_at) == DELIVERED

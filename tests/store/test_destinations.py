@@ -415,7 +415,9 @@ async def test_what_was_being_sent_at_the_end_is_not_tried_again(store: base.Sto
         making.attempt(dead.id, 1, model.Outcome.DEAD),
         making.attempt(arrived.id, 1, model.Outcome.DELIVERED),
     ]
-    assert await store.record_attempts(outcomes) == [1, 1, 1, 1]
+    settled = await store.write(outcomes)
+    states = ("superseded", "superseded", "dead", "delivered")
+    assert settled == [base.Settled(number=1, state=model.DeliveryState(state)) for state in states]
     for delivery in (failed, held):
         found = await read(store, delivery)
         assert (found.state, found.reason, found.next_attempt_at) == ("superseded", "newer_told", None)

@@ -313,7 +313,8 @@ async def test_changes_and_outcomes_are_written_together_and_answered_each(store
         [refused, making.new("a"), outcome, making.end(task), making.new("a"), lost, outcome]
     )
     assert isinstance(answers[0], errors.StoreRejected)
-    assert answers[1:] == [base.Recorded(), 1, base.Recorded(), None, None, 2]
+    told = [base.Settled(number, model.DeliveryState.DELIVERED) for number in (1, 2)]
+    assert answers[1:] == [base.Recorded(), told[0], base.Recorded(), None, None, told[1]]
     assert await store.write([]) == []
     found = await store.task(making.UPSTREAM, "told")
     assert found is not None

@@ -10,13 +10,15 @@ from relay.store.sql import batches, database, destinations, outbox, rows
 from relay.store.sql.queries import QUERIES
 
 
-async def store(transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]) -> list[int | None]:
+async def store(
+    transaction: database.Transaction, attempts: Sequence[base.AttemptWrite]
+) -> list[base.Settled | None]:
     """Apply outcomes and keep those that applied.
 
     One statement touches a row once, so two outcomes of one delivery (a success under a lost lease
     and the new lease's own) go in two rounds, in their order.
     """
-    numbers: list[int | None] = [None] * len(attempts)
+    answers: list[base.Settled | None] = [None] * len(attempts)
     left = list(range(len(attempts)))
     while left:
         first: dict[str, int] = {}
@@ -27,16 +29,17 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
             "overtaken": reasons.Reason.NEWER_TOLD,
         }
         settled = await transaction.fetch(QUERIES["settle_deliveries"], outcomes)
-        for delivery_id, _, number in settled:
-            numbers[first[delivery_id]] = number
         # What was overtaken. What is dead was tried in vain: that is what became of the order to send it.
         overtaken = [row for row in settled if row[1] == model.DeliveryState.SUPERSEDED]
-        await outbox.restore(transaction, overtaken)
+        restored = await outbox.restore(transaction, overtaken)
+        for delivery_id, state, number in settled:
+            became = model.DeliveryState.DELIVERED if delivery_id in restored else model.DeliveryState(state)
+            answers[first[delivery_id]] = base.Settled(number, became)
         left = [index for index in left if index not in set(first.values())]
     kept = [
-        rows.attempt_row(attempt, number=number)
-        for attempt, number in zip(attempts, numbers, strict=True)
-        if number is not None
+        rows.attempt_row(attempt, number=answer.number)
+        for attempt, answer in zip(attempts, answers, strict=True)
+        if answer is not None
     ]
     if kept:
         await transaction.fetch(QUERIES["insert_attempts"], batches.rows(kept))
@@ -44,4 +47,4 @@ async def store(transaction: database.Transaction, attempts: Sequence[base.Attem
     await destinations.follow(
         transaction, [attempt for attempt in attempts if attempt.health is not None or attempt.notices]
     )
-    return numbers
+    return answers

@@ -95,14 +95,14 @@ class Destinations(Part):
             if which is stored.Which.NONE:
                 parameters = {**named, "dropped": reasons.Reason.NOT_RESUMED}
                 dropped = await transaction.fetch(QUERIES["drop_held"], parameters)
-                restored = await outbox.restore(transaction, dropped)
+                restored = len(await outbox.restore(transaction, dropped))
                 return stored.Resumed(dropped=len(dropped) - restored, restored=restored)
             superseded: Sequence[database.Row] = ()
             restored = 0
             if which is stored.Which.NEWEST:
                 parameters = {**named, "superseded": reasons.Reason.NEWER_TOLD}
                 superseded = await transaction.fetch(QUERIES["supersede_held"], parameters)
-                restored = await outbox.restore(transaction, superseded)
+                restored = len(await outbox.restore(transaction, superseded))
             spaced = {**named, "now": now, "pause": 1.0 / rate}
             released = await transaction.fetch(QUERIES["release_held"], spaced)
             return stored.Resumed(

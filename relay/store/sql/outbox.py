@@ -51,13 +51,14 @@ async def redeliver(
     return await transaction.fetch(QUERIES["redeliver"], parameters)
 
 
-async def restore(transaction: database.Transaction, withdrawn: Iterable[database.Row]) -> int:
-    """Nobody wants these sent any more: those that arrived before are delivered, as they were; how many.
+async def restore(transaction: database.Transaction, withdrawn: Iterable[database.Row]) -> frozenset[str]:
+    """Nobody wants these sent any more: those that arrived before are delivered, as they were; their ids.
 
     ``withdrawn`` are rows that begin with (id, state, attempts made). Those that are not dead or superseded
     are left alone; for those that were never attempted no statement is run.
     """
     tried = [{"id": row[0]} for row in withdrawn if row[1] in _WITHDRAWN and row[2] > 0]
     if not tried:
-        return 0
-    return len(await transaction.fetch(QUERIES["restore_delivered"], batches.rows(tried)))
+        return frozenset()
+    restored = await transaction.fetch(QUERIES["restore_delivered"], batches.rows(tried))
+    return frozenset(row[0] for row in restored)

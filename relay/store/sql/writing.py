@@ -24,7 +24,11 @@ class Writing(Part):
         self, attempts: Sequence[base.AttemptWrite]
     ) -> list[int | errors.StoreRejected | None]:
         """See ``base.Deliveries.record_attempts``."""
-        return cast(list[int | errors.StoreRejected | None], await self.write(attempts))
+        answers = await self.write(attempts)
+        return [
+            answer.number if isinstance(answer, base.Settled) else cast(errors.StoreRejected | None, answer)
+            for answer in answers
+        ]
 
     async def write(self, writes: Sequence[base.Write]) -> list[base.Written | errors.StoreRejected]:
         """See ``base.Store.write``."""
@@ -55,5 +59,5 @@ async def _store(transaction: database.Transaction, writes: Sequence[base.Write]
     changed = [write for write in writes if isinstance(write, base.TaskWrite)]
     ended = [write for write in writes if isinstance(write, base.AttemptWrite)]
     recorded = iter(await recording.store(transaction, changed) if changed else [])
-    numbers = iter(await attempts.store(transaction, ended) if ended else [])
-    return [next(recorded) if isinstance(write, base.TaskWrite) else next(numbers) for write in writes]
+    settled = iter(await attempts.store(transaction, ended) if ended else [])
+    return [next(recorded) if isinstance(write, base.TaskWrite) else next(settled) for write in writes]
