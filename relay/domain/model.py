@@ -347,7 +347,8 @@ class NewDelivery:
 
     ``id`` is derived (``ids.delivery_id``), so storing it twice makes one row. With ``leased_until``
     the dispatcher has a seat free and the row starts as ``sending`` with fence 1; with ``held`` its
-    destination takes nothing now and the row starts as ``held`` for that reason.
+    destination takes nothing now and the row starts as ``held`` for that reason. ``task`` is as in
+    ``Delivery``; ``task_id`` and ``upstream`` are not stored with it, they go into the log.
     """
 
     id: str
@@ -358,6 +359,8 @@ class NewDelivery:
     created_at: float
     leased_until: float | None = None
     held: HoldReason | None = None
+    task_id: str | None = None
+    upstream: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +395,7 @@ class Claim:
 
     ``format`` is what ``body`` was composed as; the destination may have become another kind since.
     ``redelivered_at`` is when somebody last asked for it again, ``None`` for never.
+    ``task_id`` and ``upstream`` are ``None`` for what tells of no task.
     """
 
     delivery_id: str
@@ -404,6 +408,8 @@ class Claim:
     attempts_base: int
     unknowns_made: int
     created_at: float
+    task_id: str | None = None
+    upstream: str | None = None
     redelivered_at: float | None = None
 
     def too_old(self, age_max: float | None, *, at: float) -> bool:

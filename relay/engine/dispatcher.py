@@ -499,6 +499,8 @@ def _first_claim(delivery: model.NewDelivery) -> model.Claim:
         attempts_base=0,
         unknowns_made=0,
         created_at=delivery.created_at,
+        task_id=delivery.task_id,
+        upstream=delivery.upstream,
     )
 
 

@@ -226,6 +226,8 @@ def leased(delivery: model.NewDelivery, lane: seats.Lane, *, now: float) -> mode
         notification=delivery.notification,
         created_at=delivery.created_at,
         leased_until=now + lane.sender.time_limit + LEASE_MARGIN,
+        task_id=delivery.task_id,
+        upstream=delivery.upstream,
     )
 
 

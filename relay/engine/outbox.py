@@ -54,6 +54,8 @@ class Outbox:
                 type=one.change.type,
                 notification=self._notification(task, one, now=now),
                 created_at=now,
+                task_id=task.task_id,
+                upstream=task.upstream,
             )
             for one in routing.owed(task, changes, registrations, self._table)
         ]

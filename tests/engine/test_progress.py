@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,8 @@ async def test_an_attempt_leaves_one_line_that_tells_all_of_it(tmp_path: Path) -
             "delivery": owed["id"],
             "destination": "hook",
             "type": "task.succeeded",
+            "task_id": "t1",
+            "upstream": "mindvideo",
             "lease_lost": False,
         }
         assert first == {
@@ -222,6 +226,32 @@ async def test_an_attempt_leaves_one_line_that_tells_all_of_it(tmp_path: Path) -
             "duration_ms": round(arrived["duration_ms"], 1),
             "retry_in": None,
         }
+
+
+async def test_the_line_of_what_tells_of_no_task_names_none(tmp_path: Path) -> None:
+    async with (
+        receivers.serve() as hook,
+        upstream.running() as fake,
+        harness.running(tmp_path, fake, {"hook": harness.webhook(hook)}) as relay,
+    ):
+        with testing.capture_logs() as logged:
+            await relay.call("POST", "/destinations/hook/test")
+        [line] = [line for line in logged if line["event"] == "attempt"]
+        assert (line["type"], line["task_id"], line["upstream"]) == ("relay.test", None, None)
+
+
+async def test_the_documents_show_an_attempt_s_line_as_it_is(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "operating.md").read_text("utf-8")
+    shown = re.search(r"^```json\n(\{.*?\})\n```$", document, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    peer = sending.Peer("a")
+    async with sending.running(tmp_path, {"a": peer}) as bench:
+        with testing.capture_logs() as logged:
+            await bench.until((await bench.fresh("a"))[0], DELIVERED)
+            await bench.idle()
+    [line] = [line for line in logged if line["event"] == "attempt"]
+    added = {"level", "logger", "timestamp"}  # by what writes it
+    assert json.loads(shown[1]).keys() == line.keys() - {"log_level"} | added
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,27 @@ async def test_a_claim_has_all_that_sending_needs(store: base.Store, owed: model
             attempts_base=0,
             unknowns_made=0,
             created_at=NOW,
+            task_id="t",
+            upstream=making.UPSTREAM,
         )
     ]
     assert await claim(store) == []
     assert (await read(store, owed)).state is model.DeliveryState.SENDING
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_claim_names_its_task_or_none(
+    store: base.Store, owed: model.NewDelivery, fresh: bool
+) -> None:
+    """Each of the two statements that find what is due."""
+    notice = making.delivery(None)
+    await store.add_deliveries([notice])
+    wanted = base.ClaimRequest(destination="renders", limit=0 if fresh else 2, fresh=2 if fresh else 0)
+    found = await store.claim([wanted], now=NOW, leased_until=LEASE)
+    assert {one.delivery_id: (one.task_id, one.upstream) for one in found} == {
+        owed.id: ("t", making.UPSTREAM),
+        notice.id: (None, None),
+    }
 
 
 async def test_only_what_is_due_is_claimed_oldest_first(store: base.Store) -> None:

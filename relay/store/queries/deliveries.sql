@@ -49,7 +49,7 @@ RETURNING id, state, attempts_made;
 -- What may be claimed of one destination, oldest due first; costs no more than the limit.
 SELECT
     d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
-    d.created_at, d.redelivered_at
+    d.created_at, d.redelivered_at, t.task_id, t.upstream
 FROM (
     SELECT * FROM deliveries
     WHERE state = 'pending'
@@ -59,13 +59,14 @@ FROM (
     LIMIT CAST(:limit AS BIGINT)
 ) AS d
 JOIN notifications AS n ON n.id = d.notification
+LEFT JOIN tasks AS t ON t.id = d.task
 ORDER BY d.next_attempt_at, d.id;
 
 -- name: select_due_fresh
 -- The same of what was never attempted.
 SELECT
     d.id, d.destination, d.type, n.format, n.body, d.fence, d.attempts_made, d.attempts_base, d.unknowns_made,
-    d.created_at, d.redelivered_at
+    d.created_at, d.redelivered_at, t.task_id, t.upstream
 FROM (
     SELECT * FROM deliveries
     WHERE state = 'pending'
@@ -76,6 +77,7 @@ FROM (
     LIMIT CAST(:limit AS BIGINT)
 ) AS d
 JOIN notifications AS n ON n.id = d.notification
+LEFT JOIN tasks AS t ON t.id = d.task
 ORDER BY d.next_attempt_at, d.id;
 
 -- name: claim_deliveries

@@ -317,6 +317,8 @@ def claim(row: database.Row) -> model.Claim:
         unknowns_made=row[8],
         created_at=row[9],
         redelivered_at=row[10],
+        task_id=row[11],
+        upstream=row[12],
     )
 
 
