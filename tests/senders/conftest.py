@@ -26,6 +26,7 @@ PATIENCE = 30.0
 """Seconds: that of all others, so that nothing depends on the speed of the machine."""
 
 KEY = bytes(range(32))
+OLD_KEY = bytes(range(100, 132))
 
 
 @pytest.fixture(scope="session")
@@ -148,3 +149,10 @@ def deaf() -> Iterator[int]:
 def outgoing(body: bytes, *, attempt: int = 1) -> base.Outgoing:
     """One notification."""
     return base.Outgoing(delivery_id="msg_test", type="task.succeeded", body=body, attempt=attempt)
+
+
+def sender_to(url: str, client: webhook.WebhookClient, *, timeout: float = 10.0) -> webhook.WebhookSender:
+    """A webhook that is signed with both keys."""
+    return webhook.WebhookSender(
+        "pipeline", url=webhook.parse_url(url), keys=[KEY, OLD_KEY], client=client, timeout=timeout
+    )
