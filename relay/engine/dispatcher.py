@@ -17,22 +17,16 @@ import structlog
 
 from relay import metrics
 from relay.domain import backoff, errors, health, model, reasons
-from relay.engine import attempts, batcher, lanes, outbox, seats, supervisor, trials
+from relay.engine import attempts, batcher, due, lanes, outbox, seats, supervisor, trials
 from relay.engine import clock as clocks
 from relay.senders import base
 from relay.store import base as store_base
 
 log = structlog.get_logger(__name__)
 
-RECHECK: Final = 30.0
-"""Seconds after which due times are read from the store again, whatever memory says."""
-
 GATHER: Final = 0.005
 """Seconds that a claim waits while seats are short: they come free one after the other, and one claim
 for several is cheaper than several."""
-
-CLOCK_STEP: Final = 2.0
-"""Seconds by which the clock moves against the monotonic one, between two passes, to be taken note of."""
 
 RELEASE_TIMEOUT: Final = 1.0
 """Seconds for giving a lease back during a drain; the next start takes back what is left."""
@@ -60,17 +54,15 @@ class Dispatcher:
         self.wake = asyncio.Event()
         self._store = store
         self._outbox = box
-        self._resume_rate = resume_rate
         self._supervisor = supervisor
         self._clock = clock
         self._draining = False
-        self._checked_at = float("-inf")
-        self._ahead = clock.now() - clock.monotonic()
         self._starved = False
-        self._owed_meanwhile: dict[str, float] | None = None
-        self._strays: set[str] = set()
         self._sending: set[str] = set()
         self._lanes = lanes.Lanes()
+        self._due = due.Due(
+            store=store, known=self._lanes, clock=clock, resume_rate=resume_rate, wake=self.wake
+        )
         self._attempts = attempts.Attempts(
             recorder=recorder,
             box=box,
@@ -191,21 +183,11 @@ class Dispatcher:
 
     def owed(self, destination: str, due: float) -> None:
         """Something for ``destination`` is pending from ``due`` on (epoch seconds)."""
-        lane = self._lanes.get(destination)
-        if lane is None:
-            return
-        self._lanes.owe(lane, due)
-        if self._owed_meanwhile is not None:
-            self._owed_meanwhile[destination] = lanes.earliest(self._owed_meanwhile.get(destination), due)
-        if lane.held is not None:
-            self._checked_at = float("-inf")  # it slipped in: hold it soon
-        self.wake.set()
+        self._due.owed(destination, due)
 
     def held(self, destination: str) -> None:
-        """Something for ``destination`` is stored as held: if that takes everything by now, it is a stray."""
-        if self._lanes.held(destination) is None:
-            self._strays.add(destination)
-            self.wake.set()
+        """Something for ``destination`` is stored as held."""
+        self._due.held(destination)
 
     def _owed_fresh(self, delivery: model.NewDelivery) -> None:
         lane = self._lanes.get(delivery.destination)
@@ -219,11 +201,7 @@ class Dispatcher:
         """Claim what is due for every lane with a free seat, and start sending it."""
         if self._draining:
             return None
-        await self._follow_clock()
-        await self._release_strays()
-        if self._clock.monotonic() - self._checked_at >= RECHECK:
-            await self._read_due()
-            await self._hold_strays()
+        await self._due.follow()
         if self._starved:
             await asyncio.sleep(GATHER)
         self._trials.seat()
@@ -231,27 +209,9 @@ class Dispatcher:
         taken = self._lanes.take(now=now, monotonic=self._clock.monotonic())
         if taken:
             await self._claim(taken, now=now)
-            await self._read_due()
+            await self._due.read()
         delay, self._starved = self._lanes.delay(now=self._clock.now(), monotonic=self._clock.monotonic())
         return delay
-
-    async def _follow_clock(self) -> None:
-        """A clock that was set back must not make what is due wait until it has caught up.
-
-        One that went ahead was set, or the machine slept, which stops the monotonic clock alone: what
-        fell due meanwhile is late if it slept, and early at worst if not.
-        """
-        ahead = self._clock.now() - self._clock.monotonic()
-        step = ahead - self._ahead
-        if step < -CLOCK_STEP:
-            moved = await self._store.shift_due(seconds=-step)
-            log.warning("the clock was set back", seconds=round(-step, 1), deliveries=moved)
-            self._checked_at = float("-inf")
-        elif step > CLOCK_STEP:
-            log.warning(
-                "the clock jumped ahead", seconds=round(step, 1), effect="what is due by it is sent now"
-            )
-        self._ahead = ahead
 
     async def _claim(self, taken: Mapping[str, list[seats.Seat]], *, now: float) -> None:
         """Lease and start sending. The seats are taken first: fresh deliveries look for some meanwhile."""
@@ -310,38 +270,6 @@ class Dispatcher:
                 type=claim.type,
                 reason=reasons.Reason.TOO_OLD,
             )
-
-    async def _read_due(self) -> None:
-        """Read due times from the store, keeping those that were announced while it answered."""
-        meanwhile: dict[str, float] = {}
-        self._owed_meanwhile = meanwhile
-        try:
-            due = await self._store.due()
-        finally:
-            self._owed_meanwhile = None
-        self._checked_at = self._clock.monotonic()
-        for name, at in meanwhile.items():
-            due[name] = lanes.earliest(due.get(name), at)
-        self._lanes.know_due(due)
-
-    async def _hold_strays(self) -> None:
-        """What was on its way into the outbox while its destination was paused is held now."""
-        for name, reason in self._lanes.held_and_owing():
-            if self._lanes.held(name) is not reason:
-                continue  # resumed while the store was asked about another
-            if held := await self._store.hold(name, reason):
-                log.info("held", destination=name, reason=reason.value, deliveries=held)
-
-    async def _release_strays(self) -> None:
-        """What was on its way into the outbox as held while its destination was resumed is owed after all."""
-        while self._strays:
-            name = next(iter(self._strays))
-            if self._lanes.held(name) is None:
-                now = self._clock.now()
-                if released := await self._store.release_strays(name, now=now, rate=self._resume_rate):
-                    log.info("released", destination=name, deliveries=released)
-                    self.owed(name, now)
-            self._strays.discard(name)
 
     # -- one delivery ---------------------------------------------------------------------------
 
