@@ -245,7 +245,7 @@ class Attempts:
             delivery=claim.delivery_id,
             destination=claim.destination,
             type=claim.type,
-            task_id=claim.task_id,
+            task=claim.task_id,
             upstream=claim.upstream,
             number=number,
             outcome=attempt.outcome.value,

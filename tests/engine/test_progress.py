@@ -199,7 +199,7 @@ async def test_an_attempt_leaves_one_line_that_tells_all_of_it(tmp_path: Path) -
             "delivery": owed["id"],
             "destination": "hook",
             "type": "task.succeeded",
-            "task_id": "t1",
+            "task": "t1",
             "upstream": "mindvideo",
             "lease_lost": False,
         }
@@ -237,7 +237,7 @@ async def test_the_line_of_what_tells_of_no_task_names_none(tmp_path: Path) -> N
         with testing.capture_logs() as logged:
             await relay.call("POST", "/destinations/hook/test")
         [line] = [line for line in logged if line["event"] == "attempt"]
-        assert (line["type"], line["task_id"], line["upstream"]) == ("relay.test", None, None)
+        assert (line["type"], line["task"], line["upstream"]) == ("relay.test", None, None)
 
 
 async def test_the_documents_show_an_attempt_s_line_as_it_is(tmp_path: Path) -> None:
