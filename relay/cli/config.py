@@ -197,6 +197,8 @@ async def _examine(
             problems.append(f"store.url: the directory {database.parent} does not exist")
     except errors.ConfigurationError as exc:
         problems.append(str(exc))
+    except OSError as exc:  # such as one that only the daemon's user may enter
+        problems.append(f"store.url: the directory {database.parent} cannot be looked at ({exc.strerror})")
     lines += [f"upstreams.{name}: {upstream.base_url}" for name, upstream in settings.upstreams.items()]
     if not settings.upstreams:
         problems.append(files.no_upstream(config_file))

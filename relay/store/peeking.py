@@ -40,7 +40,8 @@ def _uri(path: Path) -> str:
     """How SQLite opens it without making a file beside it, which it does to read a write-ahead log."""
     if not path.is_file():
         raise errors.StoreUnavailable(f"there is no database at {path}")
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    path = path.resolve()  # as SQLite does: the log lies beside the file, not beside a link to it
+    uri = f"{path.as_uri()}?mode=ro"
     log, index = (path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "shm"))
     if not log.is_file() or not log.stat().st_size:
         return f"{uri}&immutable=1"  # nobody has it open: all of it is in the one file

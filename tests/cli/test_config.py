@@ -238,6 +238,15 @@ async def test_an_address_that_is_refused_is_a_problem_of_the_configuration(
     assert (code, err) == (0, [])
 
 
+async def test_a_directory_that_cannot_be_looked_at_is_one_line(relay: Runner, tmp_path: Path) -> None:
+    """As where only the daemon's user may enter; a name that is too long fails for everybody, root too."""
+    directory = f"/{'d' * 300}"
+    url = f"sqlite:///{directory}/relay.db"
+    code, _, err = await check(relay, f"[store]\nurl = '{url}'\n{UPSTREAM}", tmp_path)
+    assert (code, len(err)) == (2, 1)
+    assert f"store.url: the directory {directory} cannot be looked at (File name too long)" in err[0]
+
+
 # -- beside destinations that were made by API --------------------------------------------------------
 
 

@@ -57,6 +57,20 @@ async def test_names_are_found_beside_a_daemon_after_it_and_after_a_crash(tmp_pa
         assert files(directory) == before
 
 
+async def test_what_a_link_leads_to_is_read_with_its_log(tmp_path: Path) -> None:
+    path, link = tmp_path / "disk" / "relay.db", tmp_path / "relay.db"
+    path.parent.mkdir()
+    path.touch()
+    link.symlink_to(path)
+    store = await opening.open_store(f"sqlite:///{link}", exclusive=True, migrate=True)
+    try:
+        await store.save_destination(stored("made"))
+        assert peeking.made_by_api(link) == {"made"}
+    finally:
+        await store.aclose()
+    assert peeking.made_by_api(link) == {"made"}
+
+
 async def test_an_old_schema_has_none(tmp_path: Path) -> None:
     (tmp_path / "relay.db").touch()
     assert peeking.made_by_api(tmp_path / "relay.db") == frozenset()
