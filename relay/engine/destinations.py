@@ -446,9 +446,10 @@ class Destinations:
             try:
                 opened = await self._open(known.name, definition)
             except errors.SecretMissing:
+                was_signed = known.spec.secrets or known.spec.signing_key is not None
+                other = ", or rotate a secret in first" if was_signed else ""  # only webhooks have secrets
                 raise errors.RequestRefused(
-                    "nothing would sign this webhook: give it a signing_key, or rotate a secret in first",
-                    pointer="/signing_key",
+                    f"nothing would sign this webhook: give it a signing_key{other}", pointer="/signing_key"
                 ) from None
         after = dataclasses.replace(
             known,

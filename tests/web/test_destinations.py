@@ -174,7 +174,21 @@ async def test_a_signing_key_goes_where_something_else_signs(api: Any) -> None:
     assert refused.status == 422
     assert refused.body["errors"][0]["pointer"] == "/signing_key"
     assert "nothing would sign" in refused.body["detail"]
+    assert "rotate a secret in first" in refused.body["detail"]
     assert (await api.call("GET", "/destinations/made")).body["signatures"] == ["v1a"]
+
+
+async def test_one_that_becomes_a_webhook_is_not_sent_where_no_secret_is_taken(api: Any) -> None:
+    key = "whsk_" + base64.b64encode(bytes(range(32))).decode()
+    await make(api, url="ntfys://ntfy.example/topic")
+    assert (await api.call("POST", "/destinations/made/rotate-secret", json={})).status == 422
+    url = "https://example.com/hook"
+    refused = await api.call("PATCH", "/destinations/made", json={"url": url})
+    assert refused.status == 422
+    assert "give it a signing_key" in refused.body["detail"]
+    assert "rotate" not in refused.body["detail"]
+    changed = await api.call("PATCH", "/destinations/made", json={"url": url, "signing_key": key})
+    assert changed.body["signatures"] == ["v1a"]
 
 
 @pytest.mark.parametrize(
