@@ -48,6 +48,7 @@ class Lanes:
         self._shared: dict[str, seats.Seats] = {}
         # Those that something is owed to; who was served last stands last.
         self._owing: dict[str, seats.Lane] = {}
+        self._inline_seen = False
 
     def get(self, name: str) -> seats.Lane | None:
         """The lane of a destination, ``None`` for one that is not known."""
@@ -211,7 +212,8 @@ class Lanes:
                 longest = max(longest, failing)
             else:
                 metrics.DESTINATION_FAILING_SECONDS.labels(lane.label).set(failing)
-        if any(inline.values()):
+        self._inline_seen |= any(inline.values())
+        if self._inline_seen:  # when the last one is gone, too
             _show(INLINE, inline)
             metrics.DESTINATION_FAILING_SECONDS.labels(INLINE).set(longest)
 

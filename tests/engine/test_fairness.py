@@ -155,6 +155,10 @@ def test_inline_destinations_share_a_label() -> None:
     assert {known.label(f"inline_{number}") for number in range(3)} == {"(inline)"}
     assert known.label("inline_9") == "(missing)"
     assert states("(inline)") == {"active": 1, "paused": 2, "disabled": 0}
+    for number in range(3):
+        known.remove(f"inline_{number}")
+    known.measure(now=5.0)
+    assert states("(inline)") == {"active": 0, "paused": 0, "disabled": 0}
 
 
 def test_destinations_may_be_named_as_those_labels_read() -> None:
