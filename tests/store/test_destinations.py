@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from relay.domain import health, model
 from relay.store import base, destinations
+from relay.store.sql import SqlStore, database
 from tests.store import making
 
 NOW = making.NOW
@@ -141,6 +143,25 @@ async def test_inline_destinations_go_when_nobody_named_them_for_long(store: bas
     assert await store.purge_inline(NOW, limit=10) == ["inline_d"]
     assert [one.name for one in await store.destinations()] == ["inline_a", "inline_b", "renders"]
     assert await store.healths() == []
+
+
+async def test_nothing_is_looked_through_for_a_name_that_is_new(store: SqlStore) -> None:
+    """Callers name new URLs all day, and much may be held for others meanwhile."""
+    await store.add_deliveries([making.delivery(None, "other")])
+    await store.hold_unconfigured([], now=NOW)
+
+    class Unwritten:
+        """The same database, which nobody may write to."""
+
+        read = store._database.read
+
+        async def transact(self, work: object) -> object:
+            raise AssertionError("a statement on all that is held")
+
+    unwritten = SqlStore(cast(database.Database, Unwritten()))
+    assert await unwritten.release_missing("renders", now=NOW, rate=2.0) == 0
+    with pytest.raises(AssertionError, match="all that is held"):
+        await unwritten.release_missing("other", now=NOW, rate=2.0)
 
 
 async def test_strays_are_released_only_where_nothing_is_paused(store: base.Store) -> None:

@@ -109,6 +109,7 @@ def test_no_statement_reads_a_table_whole(schema: sqlite3.Connection, name: str)
         ("list_pending_submissions", "submissions_by_state"),
         ("void_leases", "deliveries_open"),
         ("expire_leases", "deliveries_open"),
+        ("select_addressed", "deliveries_by_destination"),
         ("unhold_deliveries", "deliveries_open"),
         ("hold_pending", "deliveries_due"),
         ("hold_otherwise", "deliveries_open"),

@@ -238,6 +238,10 @@ WHERE state = 'pending'
     AND destination NOT IN (SELECT r.value->>'name' FROM json_each(CAST(:rows AS TEXT)) AS r)
 RETURNING id;
 
+-- name: select_addressed
+-- Whether anything was ever owed to a destination.
+SELECT 1 FROM deliveries WHERE destination = CAST(:destination AS TEXT) LIMIT 1;
+
 -- name: unhold_deliveries
 -- Owe again what was held for that reason and whose destination is back, :pause seconds apart.
 UPDATE deliveries

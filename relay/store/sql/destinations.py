@@ -113,6 +113,9 @@ class Destinations(Part):
 
     async def release_missing(self, destination: str, *, now: float, rate: float) -> int:
         """See ``stored.Destinations.release_missing``."""
+        # Every URL that a caller names for the first time asks: what others are owed is not looked through.
+        if not await self._database.read(QUERIES["select_addressed"], {"destination": destination}):
+            return 0
         parameters = {
             **batches.rows([{"name": destination}]),
             "reason": model.HoldReason.DESTINATION_MISSING,
