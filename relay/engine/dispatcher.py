@@ -268,6 +268,8 @@ class Dispatcher:
                 delivery=claim.delivery_id,
                 destination=claim.destination,
                 type=claim.type,
+                task=claim.task_id,
+                upstream=claim.upstream,
                 reason=reasons.Reason.TOO_OLD,
             )
 

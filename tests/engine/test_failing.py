@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog import testing
 
 from relay import metrics
 from relay.domain import errors, model
+from tests import harness
 from tests.engine import sending
 
 State = model.DeliveryState
@@ -138,6 +140,21 @@ async def test_the_age_of_what_is_asked_for_again_counts_from_then(tmp_path: Pat
         bench.advance(70)
         dead = await bench.until(old, State.DEAD)
         assert (dead.reason, dead.attempts_made) == ("too_old", 3), "the next try would come too late again"
+
+
+async def test_what_is_given_up_unsent_is_logged_with_its_task(tmp_path: Path) -> None:
+    peer = sending.Peer("a", fault=sending.failure(), options=model.DestinationOptions(age_max=100.0))
+    async with sending.running(tmp_path, {"a": peer}, schedule=(0.0,)) as bench:
+        [owed] = await bench.fresh("a")
+        assert (await bench.until(owed, State.DEAD)).reason == "http_500"
+        await bench.store.redeliver(owed, now=bench.clock.now())
+        with testing.capture_logs() as logged:
+            bench.advance(150)
+            assert (await bench.until(owed, State.DEAD)).reason == "too_old"
+            await harness.passed(bench.supervisor.loops["dispatcher"])  # the line follows the commit
+        [line] = [line for line in logged if line["event"] == "given up"]
+        assert (line["delivery"], line["task"], line["upstream"]) == (owed, "t1", sending.UPSTREAM)
+        assert len(peer.taken) == 1
 
 
 async def test_a_peer_may_ask_to_wait_as_long_as_its_destination_allows(tmp_path: Path) -> None:
