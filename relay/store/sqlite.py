@@ -126,7 +126,7 @@ class SqliteDatabase:
         one clear line; nothing is then left open.
         """
         _require_place(path, create=create)
-        lock = lockfile.LockFile(path.with_name(f"{path.name}.lock"))
+        lock = lockfile.LockFile(_lock_of(path))
         if exclusive:
             await _acquire(lock, path)
         connections: list[aiosqlite.Connection] = []
@@ -335,6 +335,12 @@ async def _prepare(connection: aiosqlite.Connection, path: Path, *, writes: bool
         raise errors.StoreUnavailable(
             f"the file system of {path} cannot keep a write-ahead log; put the database on a local disk"
         )
+
+
+def _lock_of(path: Path) -> Path:
+    """Beside the file itself, where SQLite keeps its log: a link to it is no second database."""
+    file = Path(os.path.realpath(path))
+    return file.with_name(f"{file.name}.lock")
 
 
 async def _acquire(lock: lockfile.LockFile, path: Path) -> None:

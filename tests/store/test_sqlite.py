@@ -144,6 +144,20 @@ async def test_a_second_daemon_is_refused_and_told_the_pid(url: str) -> None:
         await after.aclose()
 
 
+async def test_a_second_daemon_is_refused_where_a_link_leads_to_the_same_file(
+    url: str, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = elsewhere / "other.db"
+    link.symlink_to(opening.sqlite_path(url))
+    with running(HOLD, url) as holder:
+        assert line(holder) == "held"
+        with pytest.raises(errors.StoreUnavailable, match=rf"in use by another relay \(pid {holder.pid}\)"):
+            await (await opened(f"sqlite:///{link}")).aclose()
+    assert [found.name for found in elsewhere.iterdir()] == ["other.db"]
+
+
 async def test_a_daemon_that_is_just_leaving_is_waited_for(url: str) -> None:
     first = await opened(url)
     waiting = asyncio.ensure_future(opened(url))
