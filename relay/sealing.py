@@ -97,8 +97,8 @@ class Sealer:
                 " encrypted with, at the end of the list"
             )
         if file is None or not file.exists():
-            missing = "" if file is None else f" (it was in {file}, which is missing: restore that file, or)"
-            return f"{where}: the secrets in the database need the key that they were encrypted with{missing}"
+            missing = "" if file is None else f", or restore {file} if relay made it: it is missing"
+            return f"{where}: set it to the key that the secrets in the database were encrypted with{missing}"
         return (
             f"{where}: the key in {file} does not open the secrets in the database; restore the right file,"
             f" or set {where} to the key that they were encrypted with"

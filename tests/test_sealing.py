@@ -55,6 +55,16 @@ def test_a_fernet_key_is_used_as_it_is() -> None:
     assert fernet.Fernet(key).decrypt(token).startswith(b'{"url"')
 
 
+def test_without_any_key_it_says_where_it_may_have_been(tmp_path: Path) -> None:
+    token, file = sealing.Sealer(["one of the configuration"]).seal(VALUE), tmp_path / "relay.db.key"
+    with pytest.raises(errors.SecretUnreadable) as refused:
+        sealing.Sealer(key_file=file).open(token)
+    assert str(refused.value) == (
+        "security.secret_key: set it to the key that the secrets in the database were encrypted with, "
+        f"or restore {file} if relay made it: it is missing"
+    )
+
+
 def test_a_key_is_made_for_the_first_secret_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "relay.db.key"
     sealer = sealing.Sealer(key_file=file)
