@@ -222,7 +222,16 @@ class Destinations:
             if known.source is model.Source.INLINE:
                 raise errors.DestinationReadOnly(f"{name} is what its URL was named with; name another one")
             assert known.definition is not None
-            await self._redefine(known, known.definition.changed(members))
+            try:
+                await self._redefine(known, known.definition.changed(members))
+            except errors.RequestRefused as refused:
+                if refused.pointer != "/secret" or "secret" in members:
+                    raise
+                # The secret that it has: there is nothing to leave out of the request.
+                raise errors.RequestRefused(
+                    "a webhook with a secret does not become chat or mail: delete it and make it anew",
+                    pointer="/url",
+                ) from None
             return self.get(name)
 
     async def delete(self, name: str) -> None:

@@ -164,6 +164,15 @@ async def test_the_timeout_in_force_is_shown(api: Any) -> None:
     assert changed["timeout"] == 15
 
 
+async def test_a_webhook_does_not_become_chat_and_says_what_to_do(api: Any) -> None:
+    await make(api)
+    reply = await api.call("PATCH", "/destinations/made", json={"url": "ntfy://127.0.0.1/topic"})
+    assert reply.status == 422
+    [fault] = reply.body["errors"]
+    assert fault["pointer"] == "/url", "the request names no secret that could be left out"
+    assert "delete it and make it anew" in fault["detail"]
+
+
 async def test_a_signing_key_goes_where_something_else_signs(api: Any) -> None:
     key = "whsk_" + base64.b64encode(bytes(range(32))).decode()
     await make(api, "both", signing_key=key, secret=SECRET)
