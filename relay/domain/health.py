@@ -4,6 +4,10 @@ Disabling takes a window of time and several distinct deliveries, never a mere c
 is down for a night loses nothing, and one message that it cannot digest does not silence it. The
 first failure's time is kept until a delivery arrives, so that neither a restart nor another failure
 moves the window. What a fault of relay's own made fail says nothing about the destination.
+
+Nobody's destination is disabled unwarned. Where nothing was tried for long, because relay was down or
+nothing was owed, the first failure after it may find that the window is over: it warns, and what the
+warning says is left of the window has to pass first.
 """
 
 from __future__ import annotations
@@ -49,7 +53,17 @@ def delivered(health: model.Health) -> model.Health:
     """Something arrived: whatever failed before is forgotten."""
     if health.failing_since is None:
         return health
-    return _changed(health, failing_since=None, failing=(), warned=0)
+    return _changed(health, failing_since=None, failing=(), warned=0, warned_at=None)
+
+
+def disabled_from(health: model.Health, *, policy: Policy) -> float | None:
+    """When a failing destination that was warned of is disabled at the earliest; ``None`` for another."""
+    if health.failing_since is None or not health.warned:
+        return None
+    end = health.failing_since + policy.window
+    if health.warned_at is None:
+        return end
+    return max(end, health.warned_at + policy.window * (100 - health.warned) / 100.0)
 
 
 def failed(health: model.Health, delivery_id: str, *, now: float, policy: Policy) -> Step:
@@ -59,7 +73,8 @@ def failed(health: model.Health, delivery_id: str, *, now: float, policy: Policy
     if delivery_id not in failing and len(failing) < max(policy.changes_min, WARNING_DELIVERIES_MIN):
         failing = (*failing, delivery_id)
     share = 100.0 * (now - since) / policy.window
-    if share >= 100.0 and len(failing) >= policy.changes_min:
+    due = disabled_from(health, policy=policy)
+    if due is not None and now >= due and len(failing) >= policy.changes_min:
         known = dataclasses.replace(health, failing_since=since, failing=failing)
         return disabled(known, reason=FAILING, now=now)
     warning = None
@@ -68,7 +83,9 @@ def failed(health: model.Health, delivery_id: str, *, now: float, policy: Policy
         warning = reached if reached > health.warned else None
     if warning is None and failing == health.failing and since == health.failing_since:
         return Step(health=health)
-    after = _changed(health, failing_since=since, failing=failing, warned=warning or health.warned)
+    after = _changed(health, failing_since=since, failing=failing)
+    if warning is not None:
+        after = dataclasses.replace(after, warned=warning, warned_at=now)
     return Step(health=after, warning=warning)
 
 
@@ -94,6 +111,7 @@ def resumed(health: model.Health) -> model.Health:
         failing_since=None,
         failing=(),
         warned=0,
+        warned_at=None,
     )
 
 

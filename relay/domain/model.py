@@ -298,7 +298,7 @@ class Health:
     ``version`` grows with every change. ``failing_since`` is when the first of the failures in a row
     was, and never moves while they go on; ``failing`` are the deliveries that failed since, each once
     and no more than matter. ``warned`` is the last share of the window that the operator was told of,
-    percent. Times are epoch seconds.
+    percent, and ``warned_at`` is when; ``None`` where that was not noted. Times are epoch seconds.
     """
 
     destination: str
@@ -309,6 +309,7 @@ class Health:
     failing_since: float | None = None
     failing: tuple[str, ...] = ()
     warned: int = 0
+    warned_at: float | None = None
 
     @property
     def hold_reason(self) -> HoldReason | None:

@@ -169,13 +169,15 @@ class Attempts:
             notices = self._notices("destination_disabled", name, key=key, text=text)
         elif step.warning is not None and step.health.failing_since is not None:
             since = step.health.failing_since
+            disabled_at = health.disabled_from(step.health, policy=self._policy)
+            assert disabled_at is not None, "it was warned of just now"
             text = wording.destination_failing(
                 name,
                 share=step.warning,
                 since=since,
                 failures=_at_least(len(step.health.failing), self._policy),
                 reason=reason,
-                disabled_at=since + self._policy.window,
+                disabled_at=disabled_at,
             )
             key = f"{name} {since} {step.warning}"
             notices = self._notices("destination_failing", name, key=key, text=text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from relay.domain import health, model
@@ -29,11 +31,11 @@ def test_it_takes_the_window_and_several_deliveries() -> None:
     alone, steps = _fail(FRESH, ("a", 0.0), ("a", 500.0), ("a", 5000.0))
     assert alone.disabled_at is None
     assert not any(step.disabled or step.warning for step in steps)
-    early, _ = _fail(FRESH, ("a", 0.0), ("b", 1.0), ("c", 2.0), ("d", 400.0))
+    early, _ = _fail(FRESH, ("a", 0.0), ("b", 1.0), ("c", 2.0), ("d", 500.0), ("d", 999.0))
     assert early.disabled_at is None
-    late, steps = _fail(early, ("e", 1000.0))
+    late, steps = _fail(early, ("e", 1100.0))
     assert steps[-1].disabled
-    assert (late.disabled_at, late.disabled_reason) == (1000.0, "failing")
+    assert (late.disabled_at, late.disabled_reason) == (1100.0, "failing")
     assert late.hold_reason is model.HoldReason.DISABLED
 
 
@@ -42,11 +44,34 @@ def test_each_warning_is_told_once_and_the_highest_when_several_are_due() -> Non
     assert [step.warning for step in steps] == [None, None, 50, None, 90, None]
 
 
+def test_none_is_disabled_unwarned_after_a_time_in_which_nothing_was_tried() -> None:
+    """relay was down, or nothing was owed: the first failure after it finds the window over."""
+    quiet, _ = _fail(FRESH, ("a", 0.0), ("b", 1.0), ("c", 2.0))
+    warned, steps = _fail(quiet, ("d", 5000.0), ("d", 5099.0))
+    assert [(step.warning, step.disabled) for step in steps] == [(90, False), (None, False)]
+    assert health.disabled_from(warned, policy=POLICY) == 5100.0
+    assert warned.failing_since == 0.0
+    late, steps = _fail(warned, ("e", 5100.0))
+    assert steps[-1].disabled
+    assert late.disabled_at == 5100.0
+
+
+def test_what_a_warning_says_is_left_of_the_window_passes_first() -> None:
+    warned, steps = _fail(FRESH, ("a", 0.0), ("b", 1.0), ("c", 750.0), ("d", 1000.0))
+    assert [step.warning for step in steps] == [None, None, 70, 90]
+    assert health.disabled_from(warned, policy=POLICY) == 1100.0
+    often, _ = _fail(FRESH, ("a", 0.0), ("b", 1.0), ("c", 500.0), ("c", 700.0), ("c", 900.0))
+    assert health.disabled_from(often, policy=POLICY) == 1000.0, "warned of in time, at the window's end"
+    assert health.disabled_from(FRESH, policy=POLICY) is None
+    before = dataclasses.replace(often, warned_at=None)
+    assert health.disabled_from(before, policy=POLICY) == 1000.0, "of a database that did not note it"
+
+
 def test_what_arrives_makes_a_clean_record() -> None:
     failing, _ = _fail(FRESH, ("a", 0.0), ("b", 600.0))
     assert failing.warned == 50
     clean = health.delivered(failing)
-    assert (clean.failing_since, clean.failing, clean.warned) == (None, (), 0)
+    assert (clean.failing_since, clean.failing, clean.warned, clean.warned_at) == (None, (), 0, None)
     assert clean.version > failing.version
     assert health.delivered(clean) is clean, "nothing to write while all is well"
     again, steps = _fail(clean, ("b", 1000.0))

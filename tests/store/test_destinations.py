@@ -37,7 +37,12 @@ STORED = destinations.StoredDestination(
     used_at=NOW,
 )
 FAILING = model.Health(
-    destination="renders", version=1, failing_since=NOW, failing=("msg_a", "msg_b"), warned=50
+    destination="renders",
+    version=1,
+    failing_since=NOW,
+    failing=("msg_a", "msg_b"),
+    warned=50,
+    warned_at=NOW + 1,
 )
 PAUSED = health.paused(model.Health(destination="renders"), now=NOW)
 

@@ -68,20 +68,21 @@ RETURNING name;
 
 -- name: list_healths
 -- What is remembered of every destination, by name.
-SELECT destination, version, paused_at, disabled_at, disabled_reason, failing_since, failing, warned
+SELECT destination, version, paused_at, disabled_at, disabled_reason, failing_since, failing, warned, warned_at
 FROM destination_health
 ORDER BY destination;
 
 -- name: upsert_healths
 -- Remember how it goes with destinations, unless something newer is known; answers those that were written.
 INSERT INTO destination_health (
-    destination, version, paused_at, disabled_at, disabled_reason, failing_since, failing, warned
+    destination, version, paused_at, disabled_at, disabled_reason, failing_since, failing, warned, warned_at
 )
 SELECT
     r.value->>'destination', CAST(r.value->>'version' AS BIGINT),
     CAST(r.value->>'paused_at' AS DOUBLE PRECISION), CAST(r.value->>'disabled_at' AS DOUBLE PRECISION),
     r.value->>'disabled_reason', CAST(r.value->>'failing_since' AS DOUBLE PRECISION),
-    r.value->>'failing', CAST(r.value->>'warned' AS BIGINT)
+    r.value->>'failing', CAST(r.value->>'warned' AS BIGINT),
+    CAST(r.value->>'warned_at' AS DOUBLE PRECISION)
 FROM json_each(CAST(:rows AS TEXT)) AS r
 WHERE TRUE
 ON CONFLICT (destination) DO UPDATE SET
@@ -91,7 +92,8 @@ ON CONFLICT (destination) DO UPDATE SET
     disabled_reason = excluded.disabled_reason,
     failing_since = excluded.failing_since,
     failing = excluded.failing,
-    warned = excluded.warned
+    warned = excluded.warned,
+    warned_at = excluded.warned_at
 WHERE destination_health.version < excluded.version
 RETURNING destination;
 

@@ -192,6 +192,7 @@ def _health_rows(healths: Collection[model.Health]) -> dict[str, object]:
             "failing_since": health.failing_since,
             "failing": rows.document(health.failing),
             "warned": health.warned,
+            "warned_at": health.warned_at,
         }
         for health in healths
     )
@@ -207,6 +208,7 @@ def _health(row: database.Row) -> model.Health:
         failing_since=row[5],
         failing=tuple(rows.parsed(row[6])),
         warned=row[7],
+        warned_at=row[8],
     )
 
 
