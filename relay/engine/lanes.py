@@ -19,6 +19,9 @@ from relay.senders import base
 LEASE_MARGIN: Final = 30.0
 """Seconds by which a lease outlives the longest send: room for a slow commit."""
 
+BURST: Final = 0.1
+"""Seconds whose worth of a destination's rate may go at once: whoever counts by the second counts no more."""
+
 INLINE: Final = "(inline)"
 """What all inline destinations are called in metrics: callers make as many as they like. No name is so."""
 
@@ -66,7 +69,7 @@ class Lanes:
         shared = self._shared.setdefault(sender.capacity.name, seats.Seats(sender.capacity))
         budget = None
         if options.rate is not None:
-            budget = schedule.Budget(options.rate, burst=max(1.0, options.rate), now=monotonic)
+            budget = schedule.Budget(options.rate, burst=max(1.0, options.rate * BURST), now=monotonic)
         inline = definition.source is model.Source.INLINE
         concurrency = options.concurrency or sender.concurrency
         lane = self._lanes.get(sender.name)

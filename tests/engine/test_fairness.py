@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from relay.domain import ids, model
 from relay.engine import lanes, seats
 from relay.senders import base
@@ -35,10 +37,10 @@ def took(known: lanes.Lanes, now: float = 10.0) -> dict[str, list[seats.Seat]]:
 
 
 async def test_a_rate_is_kept_by_fresh_deliveries_and_by_a_backlog(tmp_path: Path) -> None:
-    peer = sending.Peer("a", capacity=WIDE, concurrency=50, options=model.DestinationOptions(rate=2.0))
+    peer = sending.Peer("a", capacity=WIDE, concurrency=50, options=model.DestinationOptions(rate=0.1))
     async with sending.running(tmp_path, {"a": peer}) as bench:
-        ids = [(await bench.fresh("a"))[0] for _ in range(6)]
-        for told, seconds in ((2, 0.0), (4, 1.0), (6, 1.0)):
+        ids = [(await bench.fresh("a"))[0] for _ in range(4)]
+        for told, seconds in ((1, 0.0), (2, 10.0), (3, 1000.0), (4, 10.0)):  # a pause saves nothing up
             bench.advance(seconds)
             await peer.asked(told)
             await bench.idle()
@@ -172,6 +174,14 @@ def test_destinations_may_be_named_as_those_labels_read() -> None:
         assert states(name) == {"active": 1, "paused": 0, "disabled": 0}
         known.remove(name)
         assert states(name) == {"active": None, "paused": None, "disabled": None}
+
+
+@pytest.mark.parametrize(("rate", "at_once"), [(0.5, 1), (5.0, 1), (40.0, 4)])
+def test_a_tenth_of_a_seconds_worth_goes_at_once(rate: float, at_once: int) -> None:
+    lane = lane_of(lanes.Lanes(), "a", options=model.DestinationOptions(rate=rate))
+    assert lane.budget is not None
+    taken = [lane.budget.take(1000.0) for _ in range(at_once + 1)]
+    assert taken == [0.0] * at_once + [pytest.approx(1 / rate)]
 
 
 def test_a_change_of_something_else_gives_no_new_burst() -> None:
