@@ -340,11 +340,13 @@ class Dispatcher:
             outgoing = base.Outgoing(
                 delivery_id=claim.delivery_id, type=claim.type, body=body, attempt=number
             )
-            return await sender.send(outgoing)
+            async with asyncio.timeout(sender.time_limit + lanes.LEASE_MARGIN):
+                return await sender.send(outgoing)
         except errors.SendError as failure:
             return failure
         except Exception as unexpected:
-            # A fault of ours must not lose the delivery, nor stop the others.
+            # A fault of ours, one that outlives every limit of its own included, must not lose the
+            # delivery, nor stop the others.
             log.exception(
                 "send failed unexpectedly", delivery=claim.delivery_id, destination=claim.destination
             )

@@ -11,6 +11,7 @@ import pytest
 from structlog import testing
 
 from relay.domain import errors, model
+from relay.engine import lanes
 from relay.senders import base
 from relay.store import base as store_base
 from tests import harness
@@ -235,6 +236,19 @@ async def test_a_clock_that_is_set_forward_has_nothing_sent_twice(tmp_path: Path
         await bench.until(forgotten, DELIVERED)
         await bench.idle()
         assert sorted(one.delivery_id for one in peer.taken) == sorted([delivery_id, forgotten])
+
+
+async def test_a_send_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Senders keep their own limits. Should one not, its lease is kept all the same, and its seat with it."""
+    monkeypatch.setattr(lanes, "LEASE_MARGIN", 0.05)
+    peer = sending.Peer("a", time_limit=0.05)
+    peer.open.clear()
+    async with sending.running(tmp_path, {"a": peer}, schedule=(0.0, 1e6)) as bench:
+        [delivery_id] = await bench.fresh("a")
+        left = await bench.until(delivery_id, model.DeliveryState.PENDING)
+        assert (left.reason, left.attempts_made) == ("internal_error", 1)
+        await bench.idle()
+        bench.assert_no_seat_is_taken()
 
 
 async def test_redelivering_what_is_being_sent_changes_nothing(tmp_path: Path) -> None:
