@@ -28,12 +28,12 @@ def made_by_api(path: Path) -> frozenset[str]:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             if ("destinations",) not in tables.fetchall():
                 return frozenset()  # it is older than destinations by API
-            rows = connection.execute(QUERIES["list_destinations"]).fetchall()
+            rows = connection.execute(QUERIES["list_destination_names"]).fetchall()
     except (sqlite3.Error, OSError) as error:
         # SQLite's own texts name tables, never values.
         said = error.strerror if isinstance(error, OSError) else error
         raise errors.StoreUnavailable(f"the database {path} cannot be read ({said})") from None
-    return frozenset(name for name, source, *_ in rows if source == model.Source.API)
+    return frozenset(name for name, source in rows if source == model.Source.API)
 
 
 def _uri(path: Path) -> str:

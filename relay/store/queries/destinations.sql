@@ -23,6 +23,10 @@ ON CONFLICT (name) DO UPDATE SET
 -- All of them, by name.
 SELECT name, source, owner, options, sealed, created_at, changed_at, used_at FROM destinations ORDER BY name;
 
+-- name: list_destination_names
+-- Their names, and who made them: all that one who looks in from outside may see.
+SELECT name, source FROM destinations ORDER BY name;
+
 -- name: delete_destination
 -- Forget one.
 DELETE FROM destinations WHERE name = CAST(:name AS TEXT) RETURNING name;
