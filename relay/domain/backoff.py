@@ -23,6 +23,12 @@ JITTER: Final = 0.1
 REST: Final = 1.0
 """Seconds for which a destination is left alone that is busy and names no time."""
 
+FAILURES_MIN: Final = 16
+"""Failures in a row after which a destination is not sent to as fast as it refuses."""
+
+BREATH: Final = 0.1
+"""Seconds that it is then left alone after each."""
+
 _BUSY: Final = frozenset({429, 502, 504})
 """Statuses that ask for less, by Standard Webhooks."""
 
@@ -109,11 +115,14 @@ def delay(
     return base + rng.uniform(0.0, JITTER * base)
 
 
-def rest(failure: errors.SendError, *, retry_after_max: float = RETRY_AFTER_MAX) -> float:
+def rest(failure: errors.SendError, *, in_a_row: int = 1, retry_after_max: float = RETRY_AFTER_MAX) -> float:
     """Seconds for which nothing at all is sent to the destination that failed so; 0.0 for most failures.
 
+    ``in_a_row`` is how many sends to it failed since one arrived, this one included.
+
     A ``Retry-After`` of a destination that is busy or not available (503) is about all that it is sent,
-    not about one delivery: each of a backlog would use up its schedule to hear the same.
+    not about one delivery: each of a backlog would use up its schedule to hear the same. One that refuses
+    everything is sent a few at a time: it takes nothing anyway, and whoever is well has the machine.
 
     >>> rest(errors.SendError("busy", reason="http_429", status_code=429, retry_after=30.0))
     30.0
@@ -123,7 +132,9 @@ def rest(failure: errors.SendError, *, retry_after_max: float = RETRY_AFTER_MAX)
     busy = failure.status_code in _BUSY
     if failure.retry_after is not None and failure.retry_after > 0 and (busy or failure.status_code == 503):
         return min(failure.retry_after, retry_after_max)
-    return REST if busy else 0.0
+    if busy:
+        return REST
+    return BREATH if in_a_row >= FAILURES_MIN else 0.0
 
 
 def restart(failures: int, *, base: float, cap: float) -> float:

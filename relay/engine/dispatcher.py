@@ -317,15 +317,17 @@ class Dispatcher:
     def _rest(self, lane: seats.Lane, claim: model.Claim, result: attempts.Result) -> None:
         """Leave a destination alone that wants it. A test that arrives shows that it takes messages again."""
         monotonic = self._clock.monotonic()
-        resting = lane.rests_until > monotonic
+        resting = lane.rests_until > monotonic + backoff.BREATH
         if isinstance(result, base.Accepted):
+            lane.failures = 0
             if resting and claim.type == outbox.TEST_TYPE:
                 lane.rests_until = monotonic
                 self.wake.set()
             return
-        seconds = backoff.rest(result, retry_after_max=lane.options.retry_after_max)
+        lane.failures += result.decision is errors.Decision.RETRY
+        seconds = backoff.rest(result, in_a_row=lane.failures, retry_after_max=lane.options.retry_after_max)
         lane.rests_until = max(lane.rests_until, monotonic + seconds)
-        if seconds > 0 and not resting:
+        if seconds > backoff.BREATH and not resting:
             log.warning(
                 "destination rests",
                 destination=lane.name,

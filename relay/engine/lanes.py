@@ -85,7 +85,7 @@ class Lanes:
             )
         else:
             if lane.sender is not sender:
-                lane.hanging = False  # that was another peer
+                lane.hanging, lane.failures = False, 0  # that was another peer
             if lane.budget is not None and lane.options.rate == options.rate:
                 budget = lane.budget  # a change of something else gives no new burst
             lane.sender, lane.options, lane.seats = sender, options, shared

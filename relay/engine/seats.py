@@ -64,7 +64,8 @@ class Lane:
     ``held`` is why nothing is sent to it, if so. ``next_due`` is epoch seconds, or ``None`` when nothing
     is known to be owed. ``fresh_waits`` says that a delivery that was never attempted may be pending.
     ``budget`` is its pace, on the monotonic clock, ``None`` without one. ``rests_until``, on the same clock,
-    is until when its peer wants nothing. ``label`` stands for it in metrics.
+    is until when its peer wants nothing. ``failures`` counts sends that may be tried again since one arrived.
+    ``label`` stands for it in metrics.
     """
 
     sender: base.Sender
@@ -75,6 +76,7 @@ class Lane:
     concurrency: int
     budget: schedule.Budget | None = None
     rests_until: float = float("-inf")
+    failures: int = 0
     held: model.HoldReason | None = None
     in_flight: int = 0
     retries: int = 0

@@ -229,6 +229,14 @@ def test_a_busy_destination_is_left_alone_for_as_long_as_it_asks(
     assert backoff.rest(failure, retry_after_max=3600.0) == seconds
 
 
+def test_one_that_refuses_everything_is_left_alone_for_a_moment_after_each() -> None:
+    failure = errors.SendError("no", reason="http_500", status_code=500)
+    assert backoff.rest(failure, in_a_row=backoff.FAILURES_MIN - 1) == 0.0
+    assert backoff.rest(failure, in_a_row=backoff.FAILURES_MIN) == backoff.BREATH
+    busy = errors.SendError("no", reason="http_429", status_code=429)
+    assert backoff.rest(busy, in_a_row=1000) == backoff.REST
+
+
 def test_what_is_not_tried_again_says_nothing_about_the_others() -> None:
     failure = errors.SendError(
         "no", reason="x", decision=errors.Decision.DEAD, status_code=429, retry_after=30.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.domain import ids, model
+from relay.domain import backoff, ids, model
 from relay.engine import lanes, seats
 from relay.senders import base
 from tests.engine import sending
@@ -49,6 +49,27 @@ async def test_a_rate_is_kept_by_fresh_deliveries_and_by_a_backlog(tmp_path: Pat
                 assert bench.dispatcher.keeps_back("a"), "its pace keeps it back"
         for one in ids:
             await bench.until(one, State.DELIVERED)
+
+
+async def test_one_that_refuses_everything_is_not_sent_to_as_fast_as_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "BREATH", 30.0)
+    peer = sending.Peer("a", concurrency=1, fault=sending.failure())
+    async with sending.running(tmp_path, {"a": peer}, schedule=(0.0, 1e6)) as bench:
+        await bench.pending("a", count=40)
+        bench.dispatcher.owed("a", bench.clock.now())
+        for sent in range(backoff.FAILURES_MIN, backoff.FAILURES_MIN + 3):
+            await peer.asked(sent)
+            await bench.idle()
+            assert bench.dispatcher.keeps_back("a")
+            assert len(peer.taken) == sent
+            bench.advance(30)
+        await peer.asked(backoff.FAILURES_MIN + 3)
+        await bench.idle()
+        peer.fault = None
+        bench.advance(30)
+        await peer.asked(40)
 
 
 async def test_retries_that_are_due_leave_a_quarter_of_a_lane_to_what_is_fresh(tmp_path: Path) -> None:
