@@ -20,7 +20,8 @@ LEASE_MARGIN: Final = 30.0
 """Seconds by which a lease outlives the longest send: room for a slow commit."""
 
 BURST: Final = 0.1
-"""Seconds whose worth of a destination's rate may go at once: whoever counts by the second counts no more."""
+"""Seconds whose worth of a destination's rate may go at once, or one delivery: no second has more than that
+beyond the rate."""
 
 INLINE: Final = "(inline)"
 """What all inline destinations are called in metrics: callers make as many as they like. No name is so."""
